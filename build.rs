@@ -1,0 +1,36 @@
+//! Compiles proto/ into OUT_DIR: messages, clients and servers of both packages, and the descriptor
+//! set that reflection and the policy table are read from.
+
+use std::{env, fs, path::PathBuf};
+
+use prost::Message;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let files = [
+        "proto/dockctl/v1/policy.proto",
+        "proto/dockctl/v1/fleet.proto",
+        "proto/dockctl/v1/auth.proto",
+        "proto/dockctl/v1/agent.proto",
+        "proto/dockctl/v1/container.proto",
+        "proto/dockctl/v1/image.proto",
+        "proto/dockctl/v1/system.proto",
+        "proto/dockctl/link/v1/link.proto",
+    ];
+    println!("cargo:rerun-if-changed=proto");
+
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    let mut compiler = protox::Compiler::new(["proto"])?;
+    compiler.include_imports(true).include_source_info(true).open_files(
+        files.map(|f| f.trim_start_matches("proto/")),
+    )?;
+    // prost-types does not keep the method options, protox's own encoding does.
+    fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
+    let set = prost_types::FileDescriptorSet::decode(&*compiler.encode_file_descriptor_set())?;
+
+    tonic_prost_build::configure()
+        .build_transport(false)
+        .bytes(".dockctl.link.v1")
+        .bytes(".dockctl.v1.LogRecord.data")
+        .compile_fds(set)?;
+    Ok(())
+}

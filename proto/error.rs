@@ -1,0 +1,110 @@
+//! Errors as users see them: a gRPC code, a stable reason in a google.rpc.ErrorInfo of domain
+//! `dockctl`, and a sentence for people. Clients branch on the reason, never on the sentence.
+
+use std::collections::HashMap;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+/// The domain of every ErrorInfo.
+pub const DOMAIN: &str = "dockctl";
+
+/// ErrorInfo metadata key of a failed forward: whether the call ran.
+pub const RAN: &str = "ran";
+/// `ran` value: the call never left the controller; trying again is safe.
+pub const NOT_SENT: &str = "NOT_SENT";
+/// `ran` value: the call may have run on the host.
+pub const MAYBE_RAN: &str = "MAYBE_RAN";
+
+/// Stable reasons. Each is documented with the gRPC code it comes with.
+pub mod reason {
+    /// UNAUTHENTICATED: no or bad access token.
+    pub const NOT_LOGGED_IN: &str = "NOT_LOGGED_IN";
+    /// UNAUTHENTICATED: the access token has run out; refresh it.
+    pub const TOKEN_EXPIRED: &str = "TOKEN_EXPIRED";
+    /// UNAUTHENTICATED: wrong user name or password.
+    pub const BAD_CREDENTIALS: &str = "BAD_CREDENTIALS";
+    /// UNAUTHENTICATED: a refresh token was used twice; its family is dead.
+    pub const REFRESH_REUSED: &str = "REFRESH_REUSED";
+    /// UNAUTHENTICATED: an unknown or deleted join or refresh token.
+    pub const TOKEN_INVALID: &str = "TOKEN_INVALID";
+    /// UNAUTHENTICATED: a join token that all its uses are gone of.
+    pub const TOKEN_USED_UP: &str = "TOKEN_USED_UP";
+    /// UNAUTHENTICATED: the agent's certificate has run out; renew it.
+    pub const CERTIFICATE_EXPIRED: &str = "CERTIFICATE_EXPIRED";
+    /// PERMISSION_DENIED: the caller lacks the permission named in the metadata.
+    pub const NOT_ALLOWED: &str = "NOT_ALLOWED";
+    /// PERMISSION_DENIED: the agent was revoked.
+    pub const AGENT_REVOKED: &str = "AGENT_REVOKED";
+    /// PERMISSION_DENIED: two machines live on the agent's identity.
+    pub const IDENTITY_LOCKED: &str = "IDENTITY_LOCKED";
+    /// RESOURCE_EXHAUSTED: too many tries or calls at once; wait.
+    pub const TOO_MANY: &str = "TOO_MANY";
+    /// INVALID_ARGUMENT: a field is malformed; metadata `field` names it.
+    pub const BAD_FIELD: &str = "BAD_FIELD";
+    /// INVALID_ARGUMENT: the call needs an agent.
+    pub const AGENT_REQUIRED: &str = "AGENT_REQUIRED";
+    /// NOT_FOUND: no such agent.
+    pub const AGENT_NOT_FOUND: &str = "AGENT_NOT_FOUND";
+    /// UNAVAILABLE: the agent has no link; metadata `cause` says why, `ran` whether the call ran.
+    pub const AGENT_OFFLINE: &str = "AGENT_OFFLINE";
+    /// UNAVAILABLE: the link broke while the call ran; metadata `ran`.
+    pub const LINK_LOST: &str = "LINK_LOST";
+    /// UNAVAILABLE: the controller is stopping; come back.
+    pub const DRAINING: &str = "DRAINING";
+    /// ALREADY_EXISTS: another agent has the name.
+    pub const NAME_TAKEN: &str = "NAME_TAKEN";
+    /// NOT_FOUND: no such container on the agent's host.
+    pub const CONTAINER_NOT_FOUND: &str = "CONTAINER_NOT_FOUND";
+    /// FAILED_PRECONDITION: a name or prefix fits several containers.
+    pub const AMBIGUOUS: &str = "AMBIGUOUS";
+    /// NOT_FOUND: something else that was named does not exist.
+    pub const NOT_FOUND: &str = "NOT_FOUND";
+    /// UNAVAILABLE: the Docker engine does not answer.
+    pub const DOCKER_DOWN: &str = "DOCKER_DOWN";
+    /// PERMISSION_DENIED: the socket or its proxy refused the call; metadata `call` names it.
+    pub const DOCKER_REFUSED: &str = "DOCKER_REFUSED";
+    /// FAILED_PRECONDITION, INVALID_ARGUMENT or INTERNAL: the engine said no; the sentence is its own.
+    pub const DOCKER_ERROR: &str = "DOCKER_ERROR";
+    /// FAILED_PRECONDITION: no common version of the link's protocol.
+    pub const PROTOCOL_MISMATCH: &str = "PROTOCOL_MISMATCH";
+    /// DEADLINE_EXCEEDED: the caller's time is over; metadata `ran`.
+    pub const DEADLINE: &str = "DEADLINE";
+    /// INTERNAL: a fault of dockctl; the log has more.
+    pub const INTERNAL: &str = "INTERNAL";
+}
+
+/// Builds a status with an ErrorInfo.
+///
+/// ```
+/// use dockctl_api::error::{reason, status};
+/// let s = status(tonic::Code::NotFound, reason::AGENT_NOT_FOUND, "no agent is called web-9", &[("agent", "web-9")]);
+/// assert_eq!(dockctl_api::error::reason_of(&s).as_deref(), Some("AGENT_NOT_FOUND"));
+/// ```
+pub fn status(
+    code: Code,
+    reason: &str,
+    message: impl Into<String>,
+    metadata: &[(&str, &str)],
+) -> Status {
+    let metadata: HashMap<String, String> =
+        metadata.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let details = ErrorDetails::with_error_info(reason, DOMAIN, metadata);
+    Status::with_error_details(code, message, details)
+}
+
+/// The INVALID_ARGUMENT status for a malformed field.
+pub fn bad_field(field: &str, message: impl Into<String>) -> Status {
+    status(Code::InvalidArgument, reason::BAD_FIELD, message, &[("field", field)])
+}
+
+/// The reason in a status, if it has an ErrorInfo of our domain.
+pub fn reason_of(status: &Status) -> Option<String> {
+    let info = status.get_details_error_info()?;
+    (info.domain == DOMAIN).then_some(info.reason)
+}
+
+/// A metadata value in a status's ErrorInfo.
+pub fn metadata_of(status: &Status, key: &str) -> Option<String> {
+    status.get_details_error_info()?.metadata.remove(key)
+}

@@ -1,0 +1,46 @@
+//! The API of dockctl: generated messages, clients and servers of `dockctl.v1` (users) and
+//! `dockctl.link.v1` (agents), the policy of every rpc, the error vocabulary, and the TLS client
+//! configuration that pins a controller's CA. Everything a client needs, nothing a server keeps.
+
+pub mod error;
+pub mod policy;
+pub mod tls;
+
+/// The users' API.
+#[allow(missing_docs, clippy::all, unreachable_pub)]
+pub mod v1 {
+    tonic::include_proto!("dockctl.v1");
+}
+
+/// The agents' API.
+pub mod link {
+    /// Version 1; `link.proto` is its specification.
+    #[allow(missing_docs, clippy::all, unreachable_pub)]
+    pub mod v1 {
+        tonic::include_proto!("dockctl.link.v1");
+    }
+}
+
+/// Every .proto file with its comments and imports, serialized; what reflection serves.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// The version of this workspace.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Random bytes from the operating system.
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    // aws-lc aborts the process by itself where the system has no randomness to give.
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    bytes
+}
+
+/// A new random identifier: 20 hexadecimal digits, 80 bits.
+pub fn new_id() -> String {
+    hex::encode(random::<10>())
+}
+
+/// SHA-256 as 64 lower-case hexadecimal digits; certificates' fingerprints are of their DER.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes))
+}
