@@ -1,0 +1,159 @@
+//! One HTTP/2 client connection as a tower service for the generated clients.
+
+use std::{
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response, Uri};
+use hyper::{body::Incoming, client::conn::http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::{ClientConfig, pki_types::ServerName};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tonic::body::Body;
+use tower::Service;
+
+use crate::wire;
+
+/// Why no connection came about.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The address cannot be resolved or reached.
+    #[error("cannot reach {address}: {source}")]
+    Unreachable {
+        /// What was dialled.
+        address: String,
+        /// The system's word.
+        source: std::io::Error,
+    },
+    /// TCP works, TLS does not.
+    #[error("TLS with {address} failed: {source}")]
+    Tls {
+        /// What was dialled.
+        address: String,
+        /// rustls' word.
+        source: std::io::Error,
+    },
+    /// Nothing happened for `wire::HANDSHAKE_TIMEOUT`.
+    #[error("{address} did not answer within {} s", wire::HANDSHAKE_TIMEOUT.as_secs())]
+    Timeout {
+        /// What was dialled.
+        address: String,
+    },
+    /// HTTP/2 could not begin.
+    #[error("HTTP/2 with {address} failed: {source}")]
+    Http {
+        /// What was dialled.
+        address: String,
+        /// hyper's word.
+        source: hyper::Error,
+    },
+}
+
+impl DialError {
+    /// Whether the other end was refused by our own verification, so that trying again is useless.
+    pub fn is_untrusted(&self) -> bool {
+        let Self::Tls { source, .. } = self else { return false };
+        let inner = source.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
+        matches!(inner, Some(rustls::Error::InvalidCertificate(_)))
+    }
+}
+
+/// A connection; cheap to clone. When the last clone is dropped and no stream is open, it closes.
+#[derive(Clone)]
+pub struct Channel {
+    sender: http2::SendRequest<Body>,
+    /// Where requests are addressed to, for the generated clients' `with_origin`.
+    pub origin: Uri,
+    closed: tokio_util::sync::CancellationToken,
+}
+
+impl Channel {
+    /// Dials `address` (host:port) with TLS. The connection is driven by a task of its own.
+    pub async fn dial(address: &str, tls: ClientConfig) -> Result<Self, DialError> {
+        Self::dial_from(address, tls, None).await
+    }
+
+    /// As `dial`, from a given source address.
+    pub async fn dial_from(
+        address: &str,
+        tls: ClientConfig,
+        source: Option<SocketAddr>,
+    ) -> Result<Self, DialError> {
+        let timeout = |_| DialError::Timeout { address: address.to_owned() };
+        tokio::time::timeout(wire::HANDSHAKE_TIMEOUT, connect(address, tls, source))
+            .await
+            .map_err(timeout)?
+    }
+
+    /// Resolves when the connection has ended.
+    pub async fn closed(&self) {
+        self.closed.cancelled().await;
+    }
+}
+
+async fn connect(
+    address: &str,
+    tls: ClientConfig,
+    source: Option<SocketAddr>,
+) -> Result<Channel, DialError> {
+    let unreachable = |source| DialError::Unreachable { address: address.to_owned(), source };
+    let tcp = match source {
+        None => TcpStream::connect(address).await.map_err(unreachable)?,
+        Some(source) => {
+            let target = tokio::net::lookup_host(address).await.map_err(unreachable)?.next();
+            let target = target.ok_or_else(|| unreachable(std::io::ErrorKind::NotFound.into()))?;
+            let socket = tokio::net::TcpSocket::new_v4().map_err(unreachable)?;
+            socket.bind(source).map_err(unreachable)?;
+            socket.connect(target).await.map_err(unreachable)?
+        }
+    };
+    tcp.set_nodelay(true).map_err(unreachable)?;
+    let stream = TlsConnector::from(Arc::new(tls))
+        .connect(ServerName::IpAddress(std::net::Ipv4Addr::LOCALHOST.into()), tcp)
+        .await
+        .map_err(|source| DialError::Tls { address: address.to_owned(), source })?;
+    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(wire::STREAM_WINDOW)
+        .initial_connection_window_size(wire::CONNECTION_WINDOW)
+        .max_header_list_size(wire::MAX_HEADERS)
+        .keep_alive_interval(wire::KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(wire::KEEPALIVE_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .handshake::<_, Body>(TokioIo::new(stream))
+        .await
+        .map_err(|source| DialError::Http { address: address.to_owned(), source })?;
+    let closed = tokio_util::sync::CancellationToken::new();
+    let guard = closed.clone().drop_guard();
+    tokio::spawn(async move {
+        let _guard = guard;
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "connection ended");
+        }
+    });
+    let origin = Uri::builder()
+        .scheme("https")
+        .authority(address)
+        .path_and_query("/")
+        .build()
+        .unwrap_or_else(|_| Uri::from_static("https://controller/"));
+    Ok(Channel { sender, origin, closed })
+}
+
+impl Service<Request<Body>> for Channel {
+    type Response = Response<Incoming>;
+    type Error = hyper::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.sender.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        Box::pin(self.sender.send_request(request))
+    }
+}

@@ -1,0 +1,187 @@
+//! The accept loop of every port: limits on handshakes, HTTP/2 settings, bounded drain. It serves any
+//! tower service and tells it who the peer is by a [`Peer`] in the request's extensions.
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use rustls::ServerConfig;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::body::Body;
+use tower::ServiceExt as _;
+
+use super::session::Session;
+use crate::{identity::PeerIdentity, wire};
+
+/// Handshakes under way at once; further connections wait in the system's queue.
+const MAX_HANDSHAKES: usize = 256;
+/// How long open streams may go on after the drain began.
+const DRAIN: Duration = Duration::from_secs(30);
+/// The wait after the system refused a new connection (no file descriptors left).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Who is at the other end of a connection; one for each, shared by its requests.
+#[derive(Debug)]
+pub struct Peer {
+    /// The address it came from.
+    pub address: SocketAddr,
+    /// The agent in its certificate, proven by TLS.
+    pub identity: Option<PeerIdentity>,
+    /// Cancel it to cut the connection at once.
+    pub cut: CancellationToken,
+    /// The session that this connection opened.
+    pub(crate) session: std::sync::OnceLock<Arc<Session>>,
+}
+
+/// What a port serves with.
+pub struct Port<S> {
+    /// The bound socket.
+    pub listener: TcpListener,
+    /// TLS; None serves HTTP/2 in the clear, for loopback only.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// What answers; each request has an `Arc<Peer>` extension.
+    pub service: S,
+    /// Connections at once; beyond it new ones are closed.
+    pub max_connections: usize,
+}
+
+impl<S> Port<S>
+where
+    S: tower::Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+{
+    /// Serves until `shutdown`, then lets open streams end for up to 30 s.
+    pub async fn serve(self, shutdown: CancellationToken) {
+        let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+        let connections = Arc::new(Semaphore::new(self.max_connections));
+        let tasks = TaskTracker::new();
+        let cut_all = CancellationToken::new();
+        loop {
+            let permit = tokio::select! {
+                () = shutdown.cancelled() => break,
+                permit = handshakes.clone().acquire_owned() => permit,
+            };
+            let accepted = tokio::select! {
+                () = shutdown.cancelled() => break,
+                accepted = self.listener.accept() => accepted,
+            };
+            let (tcp, address) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection; trying again");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let Ok(slot) = connections.clone().try_acquire_owned() else {
+                tracing::warn!(%address, "too many connections; closed");
+                continue;
+            };
+            let (tls, service) = (self.tls.clone(), self.service.clone());
+            let (cut, shutdown) = (cut_all.child_token(), shutdown.clone());
+            tasks.spawn(async move {
+                let _slot = slot;
+                serve_connection(tcp, address, tls, service, permit.ok(), cut, shutdown).await;
+            });
+        }
+        tasks.close();
+        if tokio::time::timeout(DRAIN, tasks.wait()).await.is_err() {
+            tracing::warn!("streams still open after {} s; cutting them", DRAIN.as_secs());
+            cut_all.cancel();
+            tasks.wait().await;
+        }
+    }
+}
+
+async fn serve_connection<S>(
+    tcp: TcpStream,
+    address: SocketAddr,
+    tls: Option<Arc<ServerConfig>>,
+    service: S,
+    handshake: Option<OwnedSemaphorePermit>,
+    cut: CancellationToken,
+    shutdown: CancellationToken,
+) where
+    S: tower::Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+{
+    if let Err(error) = tcp.set_nodelay(true) {
+        tracing::debug!(%address, %error, "cannot set TCP_NODELAY");
+    }
+    let Some(tls) = tls else {
+        drop(handshake);
+        return serve_http(tcp, address, None, service, cut, shutdown).await;
+    };
+    let accepting = TlsAcceptor::from(tls).accept(tcp);
+    let stream = match tokio::time::timeout(wire::HANDSHAKE_TIMEOUT, accepting).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!(%address, %error, "TLS handshake failed"),
+        Err(_) => return tracing::debug!(%address, "TLS handshake timed out"),
+    };
+    drop(handshake);
+    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let identity = certificate.and_then(|der| PeerIdentity::from_certificate(der));
+    serve_http(stream, address, identity, service, cut, shutdown).await;
+}
+
+async fn serve_http<S, IO>(
+    io: IO,
+    address: SocketAddr,
+    identity: Option<PeerIdentity>,
+    service: S,
+    cut: CancellationToken,
+    shutdown: CancellationToken,
+) where
+    IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    S: tower::Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+{
+    let peer = Arc::new(Peer { address, identity, cut: cut.clone(), session: Default::default() });
+    let service = service.map_request(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer.clone());
+        request
+    });
+    let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(wire::STREAM_WINDOW)
+        .initial_connection_window_size(wire::CONNECTION_WINDOW)
+        .max_concurrent_streams(wire::MAX_STREAMS)
+        .max_header_list_size(wire::MAX_HEADERS)
+        .max_pending_accept_reset_streams(wire::MAX_PENDING_RESETS)
+        .keep_alive_interval(wire::KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(wire::KEEPALIVE_TIMEOUT)
+        .serve_connection(TokioIo::new(io), TowerToHyperService::new(service));
+    tokio::pin!(connection);
+    let result = tokio::select! {
+        result = &mut connection => result,
+        () = cut.cancelled() => return,
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                result = &mut connection => result,
+                () = cut.cancelled() => return,
+            }
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%address, %error, "connection ended");
+    }
+}

@@ -1,0 +1,173 @@
+//! The four rpcs of AgentLink at the controller. Who calls is taken from the connection's [`Peer`],
+//! never from a message.
+
+use std::{pin::Pin, sync::Arc, time::SystemTime};
+
+use dockctl_api::{
+    VERSION,
+    error::{reason, status},
+    link::v1::{
+        ConnectRequest, ConnectResponse, DesiredState, EnrollRequest, EnrollResponse, RenewRequest,
+        RenewResponse, ServeRequest, ServeResponse, Welcome,
+        agent_link_server::{AgentLink, AgentLinkServer},
+        connect_request, connect_response::Frame as Down,
+    },
+};
+use futures_util::{Stream, StreamExt as _, stream};
+use http_body_util::BodyExt as _;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Request, Response, Status, Streaming, body::Body, service::Routes};
+
+use super::{
+    Host,
+    listener::Peer,
+    session::{self, Session},
+};
+use crate::{identity::PeerIdentity, protocol, wire};
+
+/// The agents' services, for a [`super::listener::Port`].
+pub fn router(host: Arc<dyn Host>) -> Routes {
+    let service = AgentLinkServer::new(Service { host }).max_decoding_message_size(wire::MAX_FRAME);
+    Routes::new(service)
+}
+
+struct Service {
+    host: Arc<dyn Host>,
+}
+
+type Frames<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl AgentLink for Service {
+    async fn enroll(
+        &self,
+        request: Request<EnrollRequest>,
+    ) -> Result<Response<EnrollResponse>, Status> {
+        let from = peer(&request)?.address;
+        Ok(Response::new(self.host.enroll(request.into_inner(), from).await?))
+    }
+
+    async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {
+        let identity = identity(&*peer(&request)?)?;
+        Ok(Response::new(self.host.renew(identity, request.into_inner()).await?))
+    }
+
+    type ConnectStream = Frames<ConnectResponse>;
+
+    async fn connect(
+        &self,
+        request: Request<Streaming<ConnectRequest>>,
+    ) -> Result<Response<Self::ConnectStream>, Status> {
+        let peer = peer(&request)?;
+        let identity = identity(&peer)?;
+        if identity.not_after <= SystemTime::now() {
+            return Err(status(
+                Code::Unauthenticated,
+                reason::CERTIFICATE_EXPIRED,
+                "the certificate has ended; renew it",
+                &[],
+            ));
+        }
+        let mut inbound = request.into_inner();
+        let hello = match timeout(wire::HANDSHAKE_TIMEOUT, inbound.message()).await {
+            Ok(Ok(Some(ConnectRequest { frame: Some(connect_request::Frame::Hello(hello)) }))) => hello,
+            Ok(Ok(_)) => return Err(Status::failed_precondition("the first frame must be Hello")),
+            Ok(Err(status)) => return Err(status),
+            Err(_) => return Err(Status::deadline_exceeded("no Hello came")),
+        };
+        let theirs = (hello.min_protocol, hello.max_protocol);
+        let Some(protocol) = protocol::negotiate((protocol::MIN, protocol::MAX), theirs) else {
+            return Err(status(
+                Code::FailedPrecondition,
+                reason::PROTOCOL_MISMATCH,
+                format!(
+                    "this controller ({VERSION}) speaks link protocol {} to {}, the agent ({}) {} to {}",
+                    protocol::MIN, protocol::MAX, hello.version, theirs.0, theirs.1
+                ),
+                &[],
+            ));
+        };
+        let admission = self.host.admit(&identity, &hello, peer.address).await?;
+        let welcome = Welcome {
+            protocol,
+            epoch: admission.epoch,
+            agent_id: identity.agent_id.clone(),
+            name: admission.name.clone(),
+            version: VERSION.to_owned(),
+            now: Some(SystemTime::now().into()),
+            heartbeat_interval_ms: u32::try_from(admission.heartbeat.as_millis()).unwrap_or(u32::MAX),
+            renew_after_seconds: admission.renew_after.as_secs(),
+        };
+        let (session, down) = Session::new(identity.agent_id, &admission, hello, &peer);
+        if peer.session.set(session.clone()).is_err() {
+            return Err(Status::failed_precondition("this connection has a session already"));
+        }
+        session.begin([Down::Welcome(welcome), Down::DesiredState(DesiredState { revision: 1 })]);
+        self.host.opened(session.clone());
+        let host = self.host.clone();
+        tokio::spawn(session::run(session.clone(), inbound, admission.heartbeat, host));
+        Ok(Response::new(Box::pin(session::frames(session, down))))
+    }
+
+    type ServeStream = Frames<ServeResponse>;
+
+    async fn serve(
+        &self,
+        request: Request<Streaming<ServeRequest>>,
+    ) -> Result<Response<Self::ServeStream>, Status> {
+        let peer = peer(&request)?;
+        let session = peer.session.get().ok_or_else(|| {
+            Status::failed_precondition("open Connect on this connection first")
+        })?;
+        let mut inbound = request.into_inner();
+        let first = match timeout(wire::HANDSHAKE_TIMEOUT, inbound.message()).await {
+            Ok(Ok(Some(first))) => first,
+            Ok(Ok(None)) => return Err(Status::invalid_argument("the stream names no call")),
+            Ok(Err(status)) => return Err(status),
+            Err(_) => return Err(Status::deadline_exceeded("the stream names no call")),
+        };
+        let Some(mut waiter) = session.take_call(first.call_id) else {
+            return Err(Status::not_found("no such call waits for an answer"));
+        };
+        let rest = waiter.rest.take();
+        let done = CancellationToken::new();
+        waiter.serve(first, inbound, done.clone().drop_guard());
+        Ok(Response::new(Box::pin(request_body(rest, done))))
+    }
+}
+
+/// The further request body, then nothing until the answer is done: half-closing earlier would look
+/// like the end of the call to some HTTP/2 stacks.
+fn request_body(rest: Option<Body>, done: CancellationToken) -> impl Stream<Item = Result<ServeResponse, Status>> {
+    let pieces = stream::iter(rest).flat_map(|body| {
+        let data = body.into_data_stream().map(|piece| match piece {
+            Ok(body) => Ok(ServeResponse { body, end_of_request: false }),
+            Err(error) => Err(Status::cancelled(format!("the caller went away: {error}"))),
+        });
+        let end = ServeResponse { end_of_request: true, ..Default::default() };
+        data.chain(stream::iter([Ok(end)]))
+    });
+    let until = done.clone();
+    pieces
+        .chain(stream::once(async move { until.cancelled().await; }).filter_map(|()| async { None }))
+        .take_until(async move { done.cancelled().await })
+}
+
+#[allow(clippy::result_large_err)] // tonic's own error type
+fn peer<T>(request: &Request<T>) -> Result<Arc<Peer>, Status> {
+    let peer = request.extensions().get::<Arc<Peer>>();
+    peer.cloned().ok_or_else(|| Status::internal("the connection has no peer"))
+}
+
+#[allow(clippy::result_large_err)] // tonic's own error type
+fn identity(peer: &Peer) -> Result<PeerIdentity, Status> {
+    peer.identity.clone().ok_or_else(|| {
+        status(
+            Code::Unauthenticated,
+            reason::NOT_LOGGED_IN,
+            "this needs an agent's certificate; enrol first",
+            &[],
+        )
+    })
+}

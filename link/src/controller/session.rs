@@ -1,0 +1,457 @@
+//! One agent's session at the controller: calls go down, answers come up, silence is noticed.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant, SystemTime},
+};
+
+use bytes::Bytes;
+use dockctl_api::{
+    error::{self, reason},
+    link::v1::{
+        Call, CallResult, Cancel, ConnectRequest, ConnectResponse, Goodbye, Hello, Ping,
+        ServeRequest, connect_request, connect_response::Frame as Down, goodbye::Reason,
+    },
+};
+use http::Response;
+use tokio::{sync::{mpsc, oneshot}, time};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::{Code, Status, Streaming, body::Body};
+
+use super::{Admission, Host, Update, body::Answer, listener::Peer};
+use crate::{
+    calls::{Calls, Refused},
+    liveness::{Liveness, State},
+    quota::Quota,
+    wire,
+};
+
+/// Frames that may wait for the agent to read them.
+const DOWN_QUEUE: usize = 256;
+/// How long an agent may take to close after a Goodbye.
+const GOODBYE: Duration = Duration::from_secs(1);
+/// Updates (not answers) that an agent may send: a second, and at once.
+const UPDATES: (u32, u32) = (2_000, 10_000);
+
+/// A call to forward.
+#[derive(Debug)]
+pub struct CallSpec {
+    /// The rpc's path.
+    pub path: String,
+    /// The first request message, not framed.
+    pub message: Bytes,
+    /// Further request body where the caller streams.
+    pub rest: Option<Body>,
+    /// Whether the answer is one message, which may come inline.
+    pub unary: bool,
+    /// When the caller gives up.
+    pub deadline: Option<Instant>,
+    /// Names the user's request where it changes something; else empty.
+    pub request_id: String,
+    /// Who asks.
+    pub principal: String,
+}
+
+/// What is known of the other end's life.
+#[derive(Debug, Clone)]
+pub struct Health {
+    /// Live, suspect or dead.
+    pub state: State,
+    /// Median round trip.
+    pub round_trip: Option<Duration>,
+    /// The agent's clock minus ours, milliseconds.
+    pub clock_offset_ms: Option<i64>,
+    /// When it was last heard.
+    pub heard_at: SystemTime,
+}
+
+/// One agent's session. Held by the registry and by the calls under way.
+pub struct Session {
+    /// The agent's id, from its certificate.
+    pub agent_id: String,
+    /// The agent's name.
+    pub name: String,
+    /// The session's number.
+    pub epoch: u64,
+    /// What the agent said of itself.
+    pub hello: Hello,
+    /// Where it dialled from.
+    pub address: SocketAddr,
+    /// When it was admitted.
+    pub opened_at: SystemTime,
+    down: mpsc::Sender<Down>,
+    calls: Mutex<Calls<Waiter>>,
+    liveness: Mutex<Liveness>,
+    over: CancellationToken,
+    cut: CancellationToken,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Session({} epoch {})", self.name, self.epoch)
+    }
+}
+
+/// A call that waits for its answer.
+pub(super) struct Waiter {
+    answer: oneshot::Sender<Answered>,
+    /// Further request body, for the Serve stream.
+    pub(super) rest: Option<Body>,
+}
+
+/// How a call was answered.
+enum Answered {
+    Inline(CallResult),
+    Serve { first: ServeRequest, inbound: Streaming<ServeRequest>, done: DropGuard },
+}
+
+impl Waiter {
+    /// Hands the answer stream over. `done` is dropped when the answer has been read or given up.
+    pub(super) fn serve(
+        self,
+        first: ServeRequest,
+        inbound: Streaming<ServeRequest>,
+        done: DropGuard,
+    ) {
+        // A caller that is gone has dropped its receiver; the streams are dropped with the message.
+        let _ = self.answer.send(Answered::Serve { first, inbound, done });
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Session {
+    pub(super) fn new(
+        agent_id: String,
+        admission: &Admission,
+        hello: Hello,
+        peer: &Peer,
+    ) -> (Arc<Self>, mpsc::Receiver<Down>) {
+        let (down, frames) = mpsc::channel(DOWN_QUEUE);
+        let session = Arc::new(Self {
+            agent_id,
+            name: admission.name.clone(),
+            epoch: admission.epoch,
+            hello,
+            address: peer.address,
+            opened_at: SystemTime::now(),
+            down,
+            calls: Mutex::new(Calls::new(wire::MAX_STREAMS as usize)),
+            liveness: Mutex::new(Liveness::new(admission.heartbeat, Instant::now())),
+            over: CancellationToken::new(),
+            cut: peer.cut.clone(),
+        });
+        (session, frames)
+    }
+
+    /// What is known of the other end's life.
+    pub fn health(&self) -> Health {
+        let (live, now) = (lock(&self.liveness), Instant::now());
+        let silence = now.saturating_duration_since(live.last_heard());
+        Health {
+            state: live.state(now),
+            round_trip: live.round_trip(),
+            clock_offset_ms: live.clock_offset_ms(),
+            heard_at: SystemTime::now().checked_sub(silence).unwrap_or(SystemTime::UNIX_EPOCH),
+        }
+    }
+
+    /// Whether the session is over.
+    pub fn is_over(&self) -> bool {
+        self.over.is_cancelled()
+    }
+
+    /// Resolves when the session is over.
+    pub async fn over(&self) {
+        self.over.cancelled().await;
+    }
+
+    /// Calls that wait for their first answer.
+    pub fn calls_waiting(&self) -> usize {
+        lock(&self.calls).len()
+    }
+
+    /// Tells the agent why the session ends, and ends it: at once for calls, within 1 s for the
+    /// connection.
+    pub fn goodbye(self: &Arc<Self>, reason: Reason, message: &str, return_within: Duration) {
+        let goodbye = Goodbye {
+            reason: reason.into(),
+            message: message.to_owned(),
+            return_within_ms: u32::try_from(return_within.as_millis()).unwrap_or(u32::MAX),
+        };
+        // A full queue means that the agent does not read; then the cut must say it.
+        let _ = self.down.try_send(Down::Goodbye(goodbye));
+        let session = self.clone();
+        tokio::spawn(async move {
+            let _ = time::timeout(GOODBYE, session.over()).await;
+            session.cut.cancel();
+        });
+    }
+
+    /// Forwards a call and returns the answer as soon as it begins. Errors that the agent returns are
+    /// inside the response, as gRPC has it; a status here means that no answer came, and its `ran`
+    /// says whether the call may have run.
+    pub async fn call(self: &Arc<Self>, spec: CallSpec) -> Result<Response<Body>, Status> {
+        let (answer, answered) = oneshot::channel();
+        let request_open = spec.rest.is_some();
+        let waiter = Waiter { answer, rest: spec.rest };
+        let call_id = lock(&self.calls).add(waiter).map_err(|refused| match refused {
+            Refused::Closed => self.offline(error::NOT_SENT),
+            Refused::Full => error::status(
+                Code::ResourceExhausted,
+                reason::TOO_MANY,
+                format!("{}: {refused}; try again when some have ended", self.name),
+                &[("agent", &self.name), (error::RAN, error::NOT_SENT)],
+            ),
+        })?;
+        let mut pending = Pending { session: self.clone(), call_id, sent: false };
+
+        let deadline = spec.deadline.map(time::Instant::from_std);
+        let timeout_ms = spec.deadline.map_or(0, |at| {
+            let left = at.saturating_duration_since(Instant::now()).as_millis();
+            u64::try_from(left).unwrap_or(u64::MAX).max(1)
+        });
+        let frame = Down::Call(Call {
+            call_id,
+            path: spec.path,
+            message: spec.message,
+            request_open,
+            inline_allowed: spec.unary && !request_open,
+            timeout_ms,
+            sent_at: Some(SystemTime::now().into()),
+            request_id: spec.request_id,
+            principal: spec.principal,
+        });
+        match until(deadline, self.down.send(frame)).await {
+            Some(Ok(())) => pending.sent = true,
+            Some(Err(_)) => return Err(self.offline(error::NOT_SENT)),
+            None => return Err(self.too_late(error::NOT_SENT)),
+        }
+        match until(deadline, answered).await {
+            Some(Ok(Answered::Inline(result))) => {
+                pending.sent = false;
+                Ok(Answer::inline(result).into_response())
+            }
+            Some(Ok(Answered::Serve { first, inbound, done })) => {
+                Ok(Answer::stream(first, inbound, done, pending, deadline).into_response())
+            }
+            Some(Err(_)) => Err(self.offline(error::MAYBE_RAN)),
+            None => Err(self.too_late(error::MAYBE_RAN)),
+        }
+    }
+
+    pub(super) fn take_call(&self, call_id: u64) -> Option<Waiter> {
+        lock(&self.calls).take(call_id)
+    }
+
+    /// The status of a call whose session ended.
+    pub(super) fn offline(&self, ran: &str) -> Status {
+        let what = match ran {
+            error::NOT_SENT => "the call was not sent; it is safe to try again",
+            _ => "the call may have run; look before you repeat it",
+        };
+        let message = format!("the link to {} was lost: {what}", self.name);
+        let reason = if ran == error::NOT_SENT { reason::AGENT_OFFLINE } else { reason::LINK_LOST };
+        error::status(
+            Code::Unavailable,
+            reason,
+            message,
+            &[("agent", &self.name), (error::RAN, ran), ("cause", "the link was lost")],
+        )
+    }
+
+    /// The status of a call whose time is over.
+    pub(super) fn too_late(&self, ran: &str) -> Status {
+        error::status(
+            Code::DeadlineExceeded,
+            reason::DEADLINE,
+            format!("{} did not answer in time", self.name),
+            &[("agent", &self.name), (error::RAN, ran)],
+        )
+    }
+
+    fn cancel(&self, call_id: u64) {
+        let frame = Down::Cancel(Cancel { call_id });
+        if let Err(mpsc::error::TrySendError::Full(frame)) = self.down.try_send(frame) {
+            // The agent must learn of it as soon as it reads again, or it works for nobody.
+            let (down, over) = (self.down.clone(), self.over.clone());
+            tokio::spawn(async move {
+                tokio::select! {
+                    _ = down.send(frame) => {}
+                    () = over.cancelled() => {}
+                }
+            });
+        }
+    }
+}
+
+/// Resolves with None when the deadline passes first.
+async fn until<F: Future>(deadline: Option<time::Instant>, future: F) -> Option<F::Output> {
+    match deadline {
+        Some(at) => time::timeout_at(at, future).await.ok(),
+        None => Some(future.await),
+    }
+}
+
+/// A call that was not answered to its end. Dropping it forgets the call and tells the agent.
+pub(super) struct Pending {
+    pub(super) session: Arc<Session>,
+    call_id: u64,
+    sent: bool,
+}
+
+impl Pending {
+    /// The call has ended by itself: there is nothing to cancel.
+    pub(super) fn ended(&mut self) {
+        self.sent = false;
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        lock(&self.session.calls).take(self.call_id);
+        if self.sent && !self.session.is_over() {
+            self.session.cancel(self.call_id);
+        }
+    }
+}
+
+/// Drives a session until it ends: reads frames, sends pings, watches for silence.
+pub(super) async fn run(
+    session: Arc<Session>,
+    inbound: Streaming<ConnectRequest>,
+    heartbeat: Duration,
+    host: Arc<dyn Host>,
+) {
+    let cause = drive(&session, inbound, heartbeat, &host).await;
+    session.over.cancel();
+    // Waiters are dropped outside of the lock; each caller gets LINK_LOST.
+    let waiters = lock(&session.calls).close();
+    drop(waiters);
+    session.cut.cancel();
+    host.closed(&session, cause);
+}
+
+async fn drive(
+    session: &Arc<Session>,
+    mut inbound: Streaming<ConnectRequest>,
+    heartbeat: Duration,
+    host: &Arc<dyn Host>,
+) -> String {
+    let mut pings = time::interval(heartbeat);
+    pings.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+    let mut quota = Quota::new(UPDATES.0, UPDATES.1, Instant::now());
+    let mut known = State::Live;
+    loop {
+        let check = lock(&session.liveness).next_change(Instant::now());
+        tokio::select! {
+            message = inbound.message() => {
+                let now = Instant::now();
+                let frame = match message {
+                    Ok(Some(message)) => message.frame,
+                    Ok(None) => return "the agent ended the link".to_owned(),
+                    Err(status) => return format!("the link broke: {}", status.message()),
+                };
+                lock(&session.liveness).heard(now);
+                match frame {
+                    Some(connect_request::Frame::Result(result)) => {
+                        if let Some(waiter) = session.take_call(result.call_id) {
+                            let _ = waiter.answer.send(Answered::Inline(result));
+                        }
+                    }
+                    Some(connect_request::Frame::Pong(pong)) => {
+                        let their = pong.now.map_or(0, wall_ms);
+                        let first = {
+                            let mut live = lock(&session.liveness);
+                            let first = live.round_trip().is_none();
+                            live.pong(pong.seq, now, their);
+                            first
+                        };
+                        if first { host.changed(session); }
+                    }
+                    Some(connect_request::Frame::Hello(_)) => {
+                        session.goodbye(Reason::Protocol, "a second Hello", Duration::ZERO);
+                        return "the agent broke the protocol: a second Hello".to_owned();
+                    }
+                    Some(frame) => {
+                        host.told(session, update(frame));
+                        let pause = quota.take(now);
+                        if !pause.is_zero() { time::sleep(pause).await; }
+                    }
+                    None => {} // A kind that a newer agent sends and this build does not know.
+                }
+            }
+            _ = pings.tick() => {
+                let now = SystemTime::now();
+                let seq = lock(&session.liveness).ping(Instant::now(), unix_ms(now));
+                // A full queue: the agent does not read. Its silence will be noticed.
+                let _ = session.down.try_send(Down::Ping(Ping { seq, now: Some(now.into()) }));
+            }
+            () = time::sleep_until(check.into()) => {}
+            () = session.cut.cancelled() => return "the controller ended the link".to_owned(),
+        }
+        let state = lock(&session.liveness).state(Instant::now());
+        if state == State::Dead {
+            let silence = heartbeat.mul_f64(2.8).as_secs();
+            return format!("nothing heard for {silence} s");
+        }
+        if state != known {
+            known = state;
+            host.changed(session);
+        }
+    }
+}
+
+fn update(frame: connect_request::Frame) -> Update {
+    match frame {
+        connect_request::Frame::Engine(engine) => Update::Engine(engine),
+        connect_request::Frame::Event(event) => Update::Event(event),
+        connect_request::Frame::Inventory(inventory) => Update::Inventory(inventory),
+        // The caller has taken these kinds already.
+        connect_request::Frame::Hello(_)
+        | connect_request::Frame::Pong(_)
+        | connect_request::Frame::Result(_) => Update::Inventory(Default::default()),
+    }
+}
+
+/// Ends the stream of frames after a Goodbye, so that the agent surely reads it.
+pub(super) fn frames(
+    session: Arc<Session>,
+    down: mpsc::Receiver<Down>,
+) -> impl futures_util::Stream<Item = Result<ConnectResponse, Status>> {
+    let state = Some((session, down));
+    futures_util::stream::unfold(state, |state| async move {
+        let (session, mut down) = state?;
+        let frame = tokio::select! {
+            biased;
+            frame = down.recv() => frame?,
+            () = session.over.cancelled() => return None,
+        };
+        let last = matches!(frame, Down::Goodbye(_));
+        let response = Ok(ConnectResponse { frame: Some(frame) });
+        Some((response, (!last).then_some((session, down))))
+    })
+}
+
+impl Session {
+    /// Queues the first frames; the queue is new and has room for them.
+    pub(super) fn begin(&self, frames: [Down; 2]) {
+        for frame in frames {
+            let _ = self.down.try_send(frame);
+        }
+    }
+}
+
+/// Unix milliseconds.
+pub(crate) fn unix_ms(at: SystemTime) -> i64 {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Unix milliseconds of a timestamp message.
+pub(crate) fn wall_ms(at: prost_types::Timestamp) -> i64 {
+    at.seconds.saturating_mul(1_000).saturating_add(i64::from(at.nanos) / 1_000_000)
+}

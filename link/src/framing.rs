@@ -1,0 +1,140 @@
+//! gRPC's message framing (1 byte compression flag, 4 bytes length big endian, message) and its
+//! trailers. Pure.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use dockctl_api::link::v1::End;
+use http::{HeaderMap, HeaderValue};
+use tonic::{Code, Status};
+
+/// Length of the prefix.
+pub const PREFIX: usize = 5;
+
+/// Frames one message.
+pub fn frame(message: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(PREFIX + message.len());
+    out.put_u8(0);
+    out.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
+    out.put_slice(message);
+    out.freeze()
+}
+
+/// Cuts messages out of body pieces that may be cut anywhere.
+#[derive(Debug, Default)]
+pub struct Deframer {
+    buffer: BytesMut,
+}
+
+impl Deframer {
+    /// Adds a piece.
+    pub fn push(&mut self, piece: &[u8]) {
+        self.buffer.extend_from_slice(piece);
+    }
+
+    /// The next whole message. Errors: UNIMPLEMENTED for a compressed one, RESOURCE_EXHAUSTED for one
+    /// above `limit` bytes.
+    #[allow(clippy::result_large_err)] // tonic's own error type
+    pub fn next(&mut self, limit: usize) -> Result<Option<Bytes>, Status> {
+        let Some((prefix, rest)) = self.buffer.split_first_chunk::<PREFIX>() else {
+            return Ok(None);
+        };
+        if prefix[0] != 0 {
+            return Err(Status::unimplemented("compressed messages are not accepted"));
+        }
+        let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
+        if length > limit {
+            return Err(Status::resource_exhausted(format!(
+                "the message has {length} bytes; at most {limit} are accepted"
+            )));
+        }
+        if rest.len() < length {
+            return Ok(None);
+        }
+        self.buffer.advance(PREFIX);
+        Ok(Some(self.buffer.split_to(length).freeze()))
+    }
+
+    /// Whether bytes of an unfinished message are left.
+    pub fn is_partial(&self) -> bool {
+        !self.buffer.is_empty()
+    }
+}
+
+/// The trailers of a call's end.
+pub fn trailers(end: &End) -> HeaderMap {
+    let status = status_of(end);
+    let mut headers = HeaderMap::with_capacity(3);
+    if status.add_header(&mut headers).is_err() {
+        headers.insert("grpc-status", HeaderValue::from_static("13"));
+    }
+    headers
+}
+
+/// A call's end as a status; Ok stays Ok.
+pub fn status_of(end: &End) -> Status {
+    Status::with_details(Code::from_i32(end.code), end.message.clone(), end.details.clone())
+}
+
+/// A status as a call's end.
+pub fn end_of(status: &Status) -> End {
+    End {
+        code: status.code() as i32,
+        message: status.message().to_owned(),
+        details: Bytes::copy_from_slice(status.details()),
+    }
+}
+
+/// The end of a call in response headers or trailers; None where there is no grpc-status.
+pub fn end_in(headers: &HeaderMap) -> Option<End> {
+    Status::from_header_map(headers).map(|status| end_of(&status))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn ends_survive_the_headers() {
+        let end = End { code: 5, message: "no such ä".into(), details: Bytes::from_static(&[1, 255, 0]) };
+        assert_eq!(end_in(&trailers(&end)), Some(end));
+        assert_eq!(end_in(&HeaderMap::new()), None);
+        assert_eq!(end_in(&trailers(&End::default())).map(|e| e.code), Some(0));
+    }
+
+    #[test]
+    fn bombs_are_refused() {
+        let mut deframer = Deframer::default();
+        deframer.push(&[0, 255, 255, 255, 255]);
+        assert_eq!(deframer.next(1024).unwrap_err().code(), Code::ResourceExhausted);
+        let mut deframer = Deframer::default();
+        deframer.push(&[1, 0, 0, 0, 0]);
+        assert_eq!(deframer.next(1024).unwrap_err().code(), Code::Unimplemented);
+    }
+
+    proptest! {
+        #[test]
+        fn any_cut_gives_the_same_messages(
+            messages in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..50), 0..20),
+            cuts in prop::collection::vec(1usize..17, 1..50),
+        ) {
+            let body: Vec<u8> = messages.iter().flat_map(|m| frame(m).to_vec()).collect();
+            let (mut deframer, mut out, mut rest) = (Deframer::default(), Vec::new(), body.as_slice());
+            for cut in cuts.iter().cycle() {
+                if rest.is_empty() { break }
+                let (piece, tail) = rest.split_at((*cut).min(rest.len()));
+                rest = tail;
+                deframer.push(piece);
+                while let Some(message) = deframer.next(64).unwrap() { out.push(message.to_vec()) }
+            }
+            prop_assert_eq!(out, messages);
+            prop_assert!(!deframer.is_partial());
+        }
+
+        #[test]
+        fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let mut deframer = Deframer::default();
+            deframer.push(&bytes);
+            while let Ok(Some(_)) = deframer.next(100) {}
+        }
+    }
+}

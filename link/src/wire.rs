@@ -1,0 +1,40 @@
+//! The numbers of the wire, in one place, with their reasons.
+
+use std::time::Duration;
+
+/// Flow-control window of one stream, bytes.
+pub const STREAM_WINDOW: u32 = 128 * 1024;
+
+/// Live streams on one agent's connection; the controller refuses calls beyond it.
+pub const MAX_STREAMS: u32 = 512;
+
+/// Flow-control window of the connection, bytes. At least twice what all stalled streams can hold,
+/// or one undrained stream wedges every other one while keepalive still passes (measured, FACTS).
+pub const CONNECTION_WINDOW: u32 = 2 * MAX_STREAMS * STREAM_WINDOW;
+
+/// Largest header list, bytes.
+pub const MAX_HEADERS: u32 = 16 * 1024;
+
+/// Streams that a peer may open and reset before the connection is closed (rapid reset).
+pub const MAX_PENDING_RESETS: usize = 20;
+
+/// HTTP/2 keepalive, on both ends and also while idle: the application heartbeat notices first, this
+/// also covers connections without a session.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// How long a keepalive PING may go unanswered.
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Largest frame on Connect and Serve, bytes.
+pub const MAX_FRAME: usize = 4 * 1024 * 1024;
+
+/// Largest unary answer that comes inline on Connect, bytes.
+pub const MAX_INLINE: usize = 64 * 1024;
+
+/// Largest request message that is forwarded, bytes.
+pub const MAX_REQUEST: usize = 256 * 1024;
+
+/// TCP connect, TLS handshake, and the wait for Welcome or the first Serve message, each.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Heartbeat interval unless configured; both ends notice a dead link within 2.8 of it (14 s).
+pub const HEARTBEAT: Duration = Duration::from_secs(5);
