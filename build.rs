@@ -20,9 +20,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let mut compiler = protox::Compiler::new(["proto"])?;
-    compiler.include_imports(true).include_source_info(true).open_files(
-        files.map(|f| f.trim_start_matches("proto/")),
-    )?;
+    compiler
+        .include_imports(true)
+        .include_source_info(true)
+        .open_files(files.map(|f| f.trim_start_matches("proto/")))?;
     // prost-types does not keep the method options, protox's own encoding does.
     fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
     let set = prost_types::FileDescriptorSet::decode(&*compiler.encode_file_descriptor_set())?;

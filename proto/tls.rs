@@ -37,7 +37,10 @@ pub struct ClientIdentity {
 }
 
 /// The configuration of a TLS 1.3 client with ALPN h2 that trusts as told.
-pub fn client_config(trust: Trust, identity: Option<ClientIdentity>) -> Result<ClientConfig, Error> {
+pub fn client_config(
+    trust: Trust,
+    identity: Option<ClientIdentity>,
+) -> Result<ClientConfig, Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])?
@@ -94,11 +97,12 @@ impl ServerCertVerifier for PinnedCa {
         };
         let mut roots = RootCertStore::empty();
         roots.add(ca)?;
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), self.provider.clone())
-            .build()
-            .map_err(|e| Error::General(e.to_string()))?;
-        let name = ServerName::try_from(CONTROLLER_NAME)
-            .map_err(|e| Error::General(e.to_string()))?;
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), self.provider.clone())
+                .build()
+                .map_err(|e| Error::General(e.to_string()))?;
+        let name =
+            ServerName::try_from(CONTROLLER_NAME).map_err(|e| Error::General(e.to_string()))?;
         verifier.verify_server_cert(end_entity, intermediates, &name, ocsp_response, now)
     }
 
@@ -139,7 +143,10 @@ mod tests {
         let plain = "ab".repeat(32);
         let colons = vec!["AB"; 32].join(":");
         assert_eq!(normal_fingerprint(&plain).as_deref(), Some(plain.as_str()));
-        assert_eq!(normal_fingerprint(&format!("SHA256:{colons}")).as_deref(), Some(plain.as_str()));
+        assert_eq!(
+            normal_fingerprint(&format!("SHA256:{colons}")).as_deref(),
+            Some(plain.as_str())
+        );
         assert_eq!(normal_fingerprint("abc"), None);
         assert_eq!(normal_fingerprint(&"zz".repeat(32)), None);
     }

@@ -31,7 +31,8 @@ impl Backoff {
         if self.connected_at.take().is_some_and(|at| now.saturating_duration_since(at) >= STABLE) {
             self.failures = 0;
         }
-        let bound = BASE.saturating_mul(1u32.checked_shl(self.failures).unwrap_or(u32::MAX)).min(CAP);
+        let bound =
+            BASE.saturating_mul(1u32.checked_shl(self.failures).unwrap_or(u32::MAX)).min(CAP);
         self.failures = self.failures.saturating_add(1);
         bound.mul_f64(random.clamp(0.0, 1.0))
     }

@@ -53,6 +53,11 @@ impl Deframer {
         Ok(Some(self.buffer.split_to(length).freeze()))
     }
 
+    /// What has not been cut out yet.
+    pub fn into_rest(self) -> Bytes {
+        self.buffer.freeze()
+    }
+
     /// Whether bytes of an unfinished message are left.
     pub fn is_partial(&self) -> bool {
         !self.buffer.is_empty()
@@ -95,7 +100,10 @@ mod tests {
 
     #[test]
     fn ends_survive_the_headers() {
-        let end = End { code: 5, message: "no such ä".into(), details: Bytes::from_static(&[1, 255, 0]) };
+        let end =
+            End {
+                code: 5, message: "no such ä".into(), details: Bytes::from_static(&[1, 255, 0])
+            };
         assert_eq!(end_in(&trailers(&end)), Some(end));
         assert_eq!(end_in(&HeaderMap::new()), None);
         assert_eq!(end_in(&trailers(&End::default())).map(|e| e.code), Some(0));

@@ -57,7 +57,11 @@ mod tests {
 
     #[test]
     fn other_certificates_are_nobody() {
-        for uri in ["https://example.com", "dockctl://agents//generations/1", "dockctl://agents/a/generations/x"] {
+        for uri in [
+            "https://example.com",
+            "dockctl://agents//generations/1",
+            "dockctl://agents/a/generations/x",
+        ] {
             assert_eq!(PeerIdentity::from_certificate(&certificate(uri)), None, "{uri}");
         }
         assert_eq!(PeerIdentity::from_certificate(b"garbage"), None);

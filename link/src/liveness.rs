@@ -35,13 +35,7 @@ pub struct Liveness {
 impl Liveness {
     /// A link that was just opened.
     pub fn new(interval: Duration, now: Instant) -> Self {
-        Self {
-            interval,
-            heard: now,
-            pings: VecDeque::new(),
-            next_seq: 1,
-            samples: VecDeque::new(),
-        }
+        Self { interval, heard: now, pings: VecDeque::new(), next_seq: 1, samples: VecDeque::new() }
     }
 
     /// Any frame of the other end arrived.

@@ -37,7 +37,6 @@ pub trait Host: Send + Sync + 'static {
     fn updates(&self) -> Updates;
 }
 
-
 /// Longest wait of an agent that the controller refuses (revoked, locked): it asks again, since an
 /// operator may have mended it.
 const REFUSED_WAIT: Duration = Duration::from_secs(60);

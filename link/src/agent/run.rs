@@ -1,6 +1,9 @@
 //! The reconnect loop: for ever, with backoff, until told to stop.
 
-use std::{sync::Arc, time::{Duration, Instant}};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use dockctl_api::{
     error::{reason, reason_of},
@@ -146,8 +149,12 @@ impl Connector {
     async fn renew_expired(&self, channel: &Channel) -> Next {
         let link = AgentLinkClient::with_origin(channel.clone(), channel.origin.clone());
         match session::renew(&self.host, link).await {
-            Ok(_) => Next::Within("the certificate had ended and was renewed".to_owned(), Duration::ZERO),
-            Err(error) => Next::Backoff(format!("the certificate has ended and cannot be renewed: {error}")),
+            Ok(_) => {
+                Next::Within("the certificate had ended and was renewed".to_owned(), Duration::ZERO)
+            }
+            Err(error) => {
+                Next::Backoff(format!("the certificate has ended and cannot be renewed: {error}"))
+            }
         }
     }
 }

@@ -118,7 +118,9 @@ impl Server {
                 "the call did not end in time",
                 &[(error::RAN, error::MAYBE_RAN)],
             )),
-            Ok(Err((first, body))) => return self.serve(pieces(call_id, first, body), None, left).await,
+            Ok(Err((first, body))) => {
+                return self.serve(pieces(call_id, first, body), None, left).await;
+            }
         };
         if let Some(ticket) = ticket {
             ticket.ran(ended.clone());
@@ -149,10 +151,8 @@ impl Server {
     }
 
     async fn call_routes(&self, call: &Call, body: Body) -> Response<Body> {
-        let context = CallContext {
-            request_id: call.request_id.clone(),
-            principal: call.principal.clone(),
-        };
+        let context =
+            CallContext { request_id: call.request_id.clone(), principal: call.principal.clone() };
         let request = Request::post(call.path.as_str())
             .header(header::CONTENT_TYPE, "application/grpc")
             .header(header::TE, "trailers")

@@ -103,7 +103,12 @@ pub(super) async fn run(
     let mut liveness = Liveness::new(interval, Instant::now());
     let mut clock = Clock::default();
     let mut calls = RunningCalls::default();
-    let server = Server { routes: host.routes(), up: up.clone(), link: link.clone(), dedupe: process.dedupe.clone() };
+    let server = Server {
+        routes: host.routes(),
+        up: up.clone(),
+        link: link.clone(),
+        dedupe: process.dedupe.clone(),
+    };
     let mut updates = pin!(forward(host.updates(), up.clone()));
     let renew_after = Duration::from_secs(welcome.renew_after_seconds);
     let mut renewals = pin!(renew_for_ever(host.clone(), link.clone(), renew_after));
@@ -184,8 +189,10 @@ pub(super) async fn renew(
     mut link: AgentLinkClient<Channel>,
 ) -> HostResult<Duration> {
     let csr = host.begin_renewal().await?;
-    let answer = time::timeout(wire::HANDSHAKE_TIMEOUT, link.renew(RenewRequest { csr: csr.into() }));
-    let certificate = answer.await??.into_inner().certificate.ok_or("the answer has no certificate")?;
+    let answer =
+        time::timeout(wire::HANDSHAKE_TIMEOUT, link.renew(RenewRequest { csr: csr.into() }));
+    let certificate =
+        answer.await??.into_inner().certificate.ok_or("the answer has no certificate")?;
     let lifetime = Duration::from_secs(certificate.lifetime_seconds);
     host.finish_renewal(certificate).await?;
     tracing::info!(hours = lifetime.as_secs() / 3_600, "renewed the certificate");

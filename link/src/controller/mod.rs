@@ -48,11 +48,17 @@ pub enum Update {
 #[async_trait::async_trait]
 pub trait Host: Send + Sync + 'static {
     /// Answers Enroll.
-    async fn enroll(&self, request: EnrollRequest, from: SocketAddr)
-    -> Result<EnrollResponse, Status>;
+    async fn enroll(
+        &self,
+        request: EnrollRequest,
+        from: SocketAddr,
+    ) -> Result<EnrollResponse, Status>;
     /// Answers Renew of an agent that proved its certificate, ended or not.
-    async fn renew(&self, peer: PeerIdentity, request: RenewRequest)
-    -> Result<RenewResponse, Status>;
+    async fn renew(
+        &self,
+        peer: PeerIdentity,
+        request: RenewRequest,
+    ) -> Result<RenewResponse, Status>;
     /// Decides whether an agent may open a session; the certificate has not ended.
     async fn admit(
         &self,

@@ -10,7 +10,8 @@ use dockctl_api::{
         ConnectRequest, ConnectResponse, DesiredState, EnrollRequest, EnrollResponse, RenewRequest,
         RenewResponse, ServeRequest, ServeResponse, Welcome,
         agent_link_server::{AgentLink, AgentLinkServer},
-        connect_request, connect_response::Frame as Down,
+        connect_request,
+        connect_response::Frame as Down,
     },
 };
 use futures_util::{Stream, StreamExt as _, stream};
@@ -48,7 +49,10 @@ impl AgentLink for Service {
         Ok(Response::new(self.host.enroll(request.into_inner(), from).await?))
     }
 
-    async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {
+    async fn renew(
+        &self,
+        request: Request<RenewRequest>,
+    ) -> Result<Response<RenewResponse>, Status> {
         let identity = identity(&*peer(&request)?)?;
         Ok(Response::new(self.host.renew(identity, request.into_inner()).await?))
     }
@@ -71,7 +75,9 @@ impl AgentLink for Service {
         }
         let mut inbound = request.into_inner();
         let hello = match timeout(wire::HANDSHAKE_TIMEOUT, inbound.message()).await {
-            Ok(Ok(Some(ConnectRequest { frame: Some(connect_request::Frame::Hello(hello)) }))) => hello,
+            Ok(Ok(Some(ConnectRequest { frame: Some(connect_request::Frame::Hello(hello)) }))) => {
+                hello
+            }
             Ok(Ok(_)) => return Err(Status::failed_precondition("the first frame must be Hello")),
             Ok(Err(status)) => return Err(status),
             Err(_) => return Err(Status::deadline_exceeded("no Hello came")),
@@ -83,7 +89,11 @@ impl AgentLink for Service {
                 reason::PROTOCOL_MISMATCH,
                 format!(
                     "this controller ({VERSION}) speaks link protocol {} to {}, the agent ({}) {} to {}",
-                    protocol::MIN, protocol::MAX, hello.version, theirs.0, theirs.1
+                    protocol::MIN,
+                    protocol::MAX,
+                    hello.version,
+                    theirs.0,
+                    theirs.1
                 ),
                 &[],
             ));
@@ -96,7 +106,8 @@ impl AgentLink for Service {
             name: admission.name.clone(),
             version: VERSION.to_owned(),
             now: Some(SystemTime::now().into()),
-            heartbeat_interval_ms: u32::try_from(admission.heartbeat.as_millis()).unwrap_or(u32::MAX),
+            heartbeat_interval_ms: u32::try_from(admission.heartbeat.as_millis())
+                .unwrap_or(u32::MAX),
             renew_after_seconds: admission.renew_after.as_secs(),
         };
         let (session, down) = Session::new(identity.agent_id, &admission, hello, &peer);
@@ -117,9 +128,10 @@ impl AgentLink for Service {
         request: Request<Streaming<ServeRequest>>,
     ) -> Result<Response<Self::ServeStream>, Status> {
         let peer = peer(&request)?;
-        let session = peer.session.get().ok_or_else(|| {
-            Status::failed_precondition("open Connect on this connection first")
-        })?;
+        let session = peer
+            .session
+            .get()
+            .ok_or_else(|| Status::failed_precondition("open Connect on this connection first"))?;
         let mut inbound = request.into_inner();
         let first = match timeout(wire::HANDSHAKE_TIMEOUT, inbound.message()).await {
             Ok(Ok(Some(first))) => first,
@@ -139,7 +151,10 @@ impl AgentLink for Service {
 
 /// The further request body, then nothing until the answer is done: half-closing earlier would look
 /// like the end of the call to some HTTP/2 stacks.
-fn request_body(rest: Option<Body>, done: CancellationToken) -> impl Stream<Item = Result<ServeResponse, Status>> {
+fn request_body(
+    rest: Option<Body>,
+    done: CancellationToken,
+) -> impl Stream<Item = Result<ServeResponse, Status>> {
     let pieces = stream::iter(rest).flat_map(|body| {
         let data = body.into_data_stream().map(|piece| match piece {
             Ok(body) => Ok(ServeResponse { body, end_of_request: false }),
@@ -150,7 +165,12 @@ fn request_body(rest: Option<Body>, done: CancellationToken) -> impl Stream<Item
     });
     let until = done.clone();
     pieces
-        .chain(stream::once(async move { until.cancelled().await; }).filter_map(|()| async { None }))
+        .chain(
+            stream::once(async move {
+                until.cancelled().await;
+            })
+            .filter_map(|()| async { None }),
+        )
         .take_until(async move { done.cancelled().await })
 }
 

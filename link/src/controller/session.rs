@@ -15,7 +15,10 @@ use dockctl_api::{
     },
 };
 use http::Response;
-use tokio::{sync::{mpsc, oneshot}, time};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time,
+};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Code, Status, Streaming, body::Body};
 

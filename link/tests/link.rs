@@ -1,0 +1,617 @@
+//! Both ends over a real TLS connection on loopback: an agent with services made for the test, and a
+//! host that admits whom it is told to.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use axum::{Router, extract::Request, response::IntoResponse, routing::post};
+use bytes::Bytes;
+use dockctl_api::{
+    error::{self, reason, reason_of},
+    link::v1::*,
+    tls::{self as api_tls, ClientIdentity, Trust},
+};
+use dockctl_link::{
+    agent::{self, Connector, HostResult, Updates},
+    controller::{self, Admission, CallSpec, PeerIdentity, Session, Update, listener::Port, tls},
+    framing::{self, Deframer},
+    identity, wire,
+};
+use futures_util::{StreamExt as _, stream};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
+use rustls::{
+    crypto::aws_lc_rs::sign::any_supported_type,
+    pki_types::{CertificateDer, PrivateKeyDer},
+    sign::CertifiedKey,
+};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status, body::Body, service::Routes};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+// --- certificates
+
+struct Ca {
+    issuer: Issuer<'static, KeyPair>,
+    der: CertificateDer<'static>,
+}
+
+impl Ca {
+    fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let der = params.self_signed(&key).unwrap().der().clone();
+        Self { issuer: Issuer::new(params, key), der }
+    }
+
+    fn issue(&self, names: Vec<SanType>) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = names;
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (certificate.der().clone(), PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+    }
+
+    fn agent(&self, id: &str) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+        self.issue(vec![SanType::URI(identity::uri(id, 1).try_into().unwrap())])
+    }
+}
+
+// --- the controller's side
+
+struct Hub {
+    epochs: AtomicUsize,
+    sessions: watch::Sender<Option<Arc<Session>>>,
+    closed: mpsc::UnboundedSender<String>,
+    refuse: Mutex<Option<Status>>,
+}
+
+#[tonic::async_trait]
+impl controller::Host for Hub {
+    async fn enroll(&self, _: EnrollRequest, _: SocketAddr) -> Result<EnrollResponse, Status> {
+        Err(Status::unauthenticated("no tokens here"))
+    }
+    async fn renew(&self, _: PeerIdentity, _: RenewRequest) -> Result<RenewResponse, Status> {
+        Err(Status::unimplemented("no renewal here"))
+    }
+    async fn admit(
+        &self,
+        peer: &PeerIdentity,
+        _: &Hello,
+        _: SocketAddr,
+    ) -> Result<Admission, Status> {
+        if let Some(status) = self.refuse.lock().unwrap().clone() {
+            return Err(status);
+        }
+        Ok(Admission {
+            epoch: self.epochs.fetch_add(1, Ordering::SeqCst) as u64 + 1,
+            name: format!("name-of-{}", peer.agent_id),
+            renew_after: Duration::from_secs(3_600),
+            heartbeat: Duration::from_secs(1),
+        })
+    }
+    fn opened(&self, session: Arc<Session>) {
+        self.sessions.send_replace(Some(session));
+    }
+    fn told(&self, _: &Arc<Session>, _: Update) {}
+    fn changed(&self, _: &Arc<Session>) {}
+    fn closed(&self, _: &Arc<Session>, cause: String) {
+        let _ = self.closed.send(cause);
+    }
+}
+
+// --- the agent's side: a service for each way of answering
+
+#[derive(Default)]
+struct Counters {
+    ran: AtomicUsize,
+    live: AtomicUsize,
+}
+
+/// Counts itself down when it is dropped.
+struct Live(Arc<Counters>);
+impl Live {
+    fn new(counters: &Arc<Counters>) -> Self {
+        counters.live.fetch_add(1, Ordering::SeqCst);
+        Self(counters.clone())
+    }
+}
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.0.live.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+fn grpc(
+    frames: impl futures_util::Stream<Item = Frame<Bytes>> + Send + 'static,
+) -> axum::response::Response {
+    let body =
+        axum::body::Body::new(StreamBody::new(frames.map(Ok::<_, std::convert::Infallible>)));
+    ([("content-type", "application/grpc")], body).into_response()
+}
+
+fn ok() -> Frame<Bytes> {
+    Frame::trailers(framing::trailers(&End::default()))
+}
+
+fn services(counters: Arc<Counters>) -> Routes {
+    let (count, hang, flood) = (counters.clone(), counters.clone(), counters);
+    Routes::from(
+        Router::new()
+            // Answers the request's body with itself, piece by piece, for as long as it comes.
+            .route(
+                "/t/Echo",
+                post(|request: Request| async {
+                    let data = request.into_body().into_data_stream();
+                    let frames = data.filter_map(|d| async { d.ok().map(Frame::data) });
+                    grpc(frames.chain(stream::once(async { ok() })))
+                }),
+            )
+            .route(
+                "/t/Count",
+                post(move || async move {
+                    let n = count.ran.fetch_add(1, Ordering::SeqCst) + 1;
+                    grpc(stream::iter([
+                        Frame::data(framing::frame(n.to_string().as_bytes())),
+                        ok(),
+                    ]))
+                }),
+            )
+            .route(
+                "/t/Fail",
+                post(|| async {
+                    let status =
+                        error::status(Code::NotFound, reason::CONTAINER_NOT_FOUND, "none", &[]);
+                    status.into_http::<axum::body::Body>()
+                }),
+            )
+            .route(
+                "/t/Big",
+                post(|| async {
+                    let frames = (0..40).map(|n| Frame::data(framing::frame(&vec![n; 100_000])));
+                    grpc(stream::iter(frames.chain([ok()]).collect::<Vec<_>>()))
+                }),
+            )
+            .route(
+                "/t/Hang",
+                post(move || {
+                    let live = Live::new(&hang);
+                    async move {
+                        let _live = live;
+                        std::future::pending::<axum::response::Response>().await
+                    }
+                }),
+            )
+            .route(
+                "/t/Flood",
+                post(move || async move {
+                    let live = Live::new(&flood);
+                    grpc(stream::unfold(live, |live| async move {
+                        Some((Frame::data(framing::frame(&[7; 10_000])), live))
+                    }))
+                }),
+            ),
+    )
+}
+
+struct AgentSide {
+    ca: CertificateDer<'static>,
+    identity: (CertificateDer<'static>, PrivateKeyDer<'static>),
+    routes: Routes,
+}
+
+#[tonic::async_trait]
+impl agent::Host for AgentSide {
+    fn tls(&self) -> HostResult<rustls::ClientConfig> {
+        let (certificate, key) = (self.identity.0.clone(), self.identity.1.clone_key());
+        let identity = ClientIdentity { certificate, key };
+        Ok(api_tls::client_config(Trust::Ca(self.ca.clone()), Some(identity))?)
+    }
+    async fn begin_renewal(&self) -> HostResult<Vec<u8>> {
+        Err("no renewal here".into())
+    }
+    async fn finish_renewal(&self, _: Certificate) -> HostResult<()> {
+        Ok(())
+    }
+    fn routes(&self) -> Routes {
+        self.routes.clone()
+    }
+    fn updates(&self) -> Updates {
+        Box::pin(stream::pending())
+    }
+}
+
+// --- both
+
+struct World {
+    ca: Ca,
+    hub: Arc<Hub>,
+    address: SocketAddr,
+    counters: Arc<Counters>,
+    closed: mpsc::UnboundedReceiver<String>,
+    stop: CancellationToken,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl World {
+    async fn new() -> Self {
+        let ca = Ca::new();
+        let (closed_tx, closed) = mpsc::unbounded_channel();
+        let hub = Arc::new(Hub {
+            epochs: AtomicUsize::new(0),
+            sessions: watch::Sender::new(None),
+            closed: closed_tx,
+            refuse: Mutex::new(None),
+        });
+        let (leaf, key) =
+            ca.issue(vec![SanType::DnsName(api_tls::CONTROLLER_NAME.try_into().unwrap())]);
+        let certified =
+            CertifiedKey::new(vec![leaf, ca.der.clone()], any_supported_type(&key).unwrap());
+        let served = Arc::new(tls::ServerCertificate::new(certified));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let port = Port {
+            listener,
+            tls: Some(Arc::new(tls::agents_config(ca.der.clone(), served).unwrap())),
+            service: controller::router(hub.clone()),
+            max_connections: 100,
+        };
+        let stop = CancellationToken::new();
+        tokio::spawn(port.serve(stop.clone()));
+        Self { ca, hub, address, counters: Arc::default(), closed, stop }
+    }
+
+    /// Starts an agent and returns its connector's status.
+    fn agent(&self, id: &str) -> (watch::Receiver<agent::Status>, CancellationToken) {
+        let host = AgentSide {
+            ca: self.ca.der.clone(),
+            identity: self.ca.agent(id),
+            routes: services(self.counters.clone()),
+        };
+        let connector = Connector::new(self.address.to_string(), Arc::new(host));
+        let (status, stop) = (connector.status(), self.stop.child_token());
+        tokio::spawn(connector.run(stop.clone()));
+        (status, stop)
+    }
+
+    async fn session(&self) -> Arc<Session> {
+        let mut sessions = self.hub.sessions.subscribe();
+        let session = timeout(LIMIT, sessions.wait_for(Option::is_some)).await.unwrap().unwrap();
+        session.clone().unwrap()
+    }
+
+    async fn live(&self, wanted: usize) {
+        let limit = Instant::now() + LIMIT;
+        while self.counters.live.load(Ordering::SeqCst) != wanted {
+            assert!(
+                Instant::now() < limit,
+                "{} calls are live",
+                self.counters.live.load(Ordering::SeqCst)
+            );
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+fn spec(path: &str, message: &'static [u8]) -> CallSpec {
+    CallSpec {
+        path: path.to_owned(),
+        message: Bytes::from_static(message),
+        rest: None,
+        unary: true,
+        deadline: Some(Instant::now() + LIMIT),
+        request_id: String::new(),
+        principal: "tester".to_owned(),
+    }
+}
+
+/// Every message and the end of an answer.
+async fn read(response: http::Response<Body>) -> (Vec<Bytes>, Status) {
+    let (mut body, mut deframer, mut messages) =
+        (response.into_body(), Deframer::default(), Vec::new());
+    loop {
+        let frame = timeout(LIMIT, body.frame()).await.unwrap().unwrap().unwrap();
+        match frame.into_data() {
+            Ok(data) => {
+                deframer.push(&data);
+                while let Some(message) = deframer.next(1 << 20).unwrap() {
+                    messages.push(message);
+                }
+            }
+            Err(frame) => {
+                let end = framing::end_in(frame.trailers_ref().unwrap()).unwrap();
+                return (messages, framing::status_of(&end));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_small_unary_call_comes_inline() {
+    let world = World::new().await;
+    let (mut status, _stop) = world.agent("a1");
+    let session = world.session().await;
+    timeout(
+        LIMIT,
+        status.wait_for(
+            |s| matches!(s, agent::Status::Connected { name, .. } if name == "name-of-a1"),
+        ),
+    )
+    .await
+    .unwrap()
+    .unwrap();
+    let (messages, end) = read(session.call(spec("/t/Echo", b"hello")).await.unwrap()).await;
+    assert_eq!((messages, end.code()), (vec![Bytes::from_static(b"hello")], Code::Ok));
+    assert_eq!(session.calls_waiting(), 0);
+}
+
+#[tokio::test]
+async fn an_error_keeps_its_code_reason_and_sentence() {
+    let world = World::new().await;
+    let (_status, _stop) = world.agent("a1");
+    let (messages, end) =
+        read(world.session().await.call(spec("/t/Fail", b"")).await.unwrap()).await;
+    assert!(messages.is_empty());
+    assert_eq!((end.code(), end.message()), (Code::NotFound, "none"));
+    assert_eq!(reason_of(&end).as_deref(), Some(reason::CONTAINER_NOT_FOUND));
+}
+
+#[tokio::test]
+async fn a_large_unary_answer_comes_on_its_own_stream() {
+    let world = World::new().await;
+    let (_status, _stop) = world.agent("a1");
+    let (messages, end) =
+        read(world.session().await.call(spec("/t/Big", b"")).await.unwrap()).await;
+    assert_eq!(end.code(), Code::Ok);
+    assert_eq!(messages.len(), 40);
+    assert!(
+        messages.iter().zip(0u8..).all(|(m, n)| m.len() == 100_000 && m.iter().all(|b| *b == n))
+    );
+}
+
+#[tokio::test]
+async fn a_bidirectional_call_half_closes() {
+    let world = World::new().await;
+    let (_status, _stop) = world.agent("a1");
+    let (send, receive) = mpsc::channel::<&'static [u8]>(4);
+    let rest = tokio_stream::wrappers::ReceiverStream::new(receive)
+        .map(|m| Ok::<_, Status>(Frame::data(framing::frame(m))));
+    let spec = CallSpec {
+        rest: Some(Body::new(StreamBody::new(rest))),
+        unary: false,
+        ..spec("/t/Echo", b"one")
+    };
+    let response = world.session().await.call(spec).await.unwrap();
+    let mut body = response.into_body();
+    let mut deframer = Deframer::default();
+    for (to_send, wanted) in
+        [(Some(b"two".as_slice()), b"one".as_slice()), (Some(b"three"), b"two"), (None, b"three")]
+    {
+        let message = loop {
+            if let Some(message) = deframer.next(1 << 20).unwrap() {
+                break message;
+            }
+            let frame = timeout(LIMIT, body.frame()).await.unwrap().unwrap().unwrap();
+            deframer.push(&frame.into_data().unwrap());
+        };
+        assert_eq!(message, wanted);
+        if let Some(next) = to_send {
+            send.send(next).await.unwrap();
+        }
+    }
+    drop(send); // The caller's half-close must reach the service, which then ends.
+    let frame = timeout(LIMIT, body.frame()).await.unwrap().unwrap().unwrap();
+    assert_eq!(framing::end_in(frame.trailers_ref().unwrap()).unwrap().code, 0);
+}
+
+#[tokio::test]
+async fn a_caller_that_hangs_up_ends_the_work() {
+    let world = World::new().await;
+    let (_status, _stop) = world.agent("a1");
+    let session = world.session().await;
+    // Before it is answered: the future is dropped.
+    let waiting = tokio::spawn({
+        let session = session.clone();
+        async move { session.call(spec("/t/Hang", b"")).await.map(drop) }
+    });
+    world.live(1).await;
+    waiting.abort();
+    world.live(0).await;
+    // While it streams: the body is dropped.
+    let streaming = CallSpec { unary: false, ..spec("/t/Flood", b"") };
+    let mut body = session.call(streaming).await.unwrap().into_body();
+    timeout(LIMIT, body.frame()).await.unwrap().unwrap().unwrap();
+    world.live(1).await;
+    drop(body);
+    world.live(0).await;
+    assert_eq!(session.calls_waiting(), 0);
+}
+
+#[tokio::test]
+async fn a_thousand_aborted_calls_leave_nothing() {
+    let world = World::new().await;
+    let (_status, _stop) = world.agent("a1");
+    let session = world.session().await;
+    for n in 0..1_000 {
+        let call = CallSpec {
+            unary: n % 2 == 0,
+            ..spec(if n % 3 == 0 { "/t/Hang" } else { "/t/Flood" }, b"")
+        };
+        let mut calling = Box::pin(session.call(call));
+        // Given up after a varying number of polls.
+        for _ in 0..n % 7 {
+            if futures_util::poll!(&mut calling).is_ready() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+    world.live(0).await;
+    assert_eq!(session.calls_waiting(), 0);
+    let (messages, _) = read(session.call(spec("/t/Echo", b"still here")).await.unwrap()).await;
+    assert_eq!(messages, [Bytes::from_static(b"still here")]);
+}
+
+#[tokio::test]
+async fn a_deadline_ends_the_call_on_both_ends() {
+    let world = World::new().await;
+    let (_status, _stop) = world.agent("a1");
+    let session = world.session().await;
+    let soon = CallSpec {
+        deadline: Some(Instant::now() + Duration::from_millis(100)),
+        ..spec("/t/Hang", b"")
+    };
+    let status = match session.call(soon).await {
+        Ok(response) => read(response).await.1,
+        Err(status) => status,
+    };
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    assert_eq!(error::metadata_of(&status, error::RAN).as_deref(), Some(error::MAYBE_RAN));
+    world.live(0).await;
+}
+
+#[tokio::test]
+async fn a_repeated_request_runs_once() {
+    let world = World::new().await;
+    let (_status, _stop) = world.agent("a1");
+    let session = world.session().await;
+    let named = |id: &str| CallSpec { request_id: id.to_owned(), ..spec("/t/Count", b"") };
+    for (id, answer) in [("a", "1"), ("a", "1"), ("b", "2"), ("a", "1")] {
+        let (messages, _) = read(session.call(named(id)).await.unwrap()).await;
+        assert_eq!(messages, [Bytes::from(answer.to_owned())]);
+    }
+    assert_eq!(world.counters.ran.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_lost_link_ends_calls_with_maybe_ran_and_the_agent_comes_back() {
+    let mut world = World::new().await;
+    let (_status, _stop) = world.agent("a1");
+    let first = world.session().await;
+    let waiting = tokio::spawn({
+        let session = first.clone();
+        async move { session.call(spec("/t/Hang", b"")).await.map(drop) }
+    });
+    let streaming = CallSpec { unary: false, deadline: None, ..spec("/t/Flood", b"") };
+    let mut body = first.call(streaming).await.unwrap().into_body();
+    world.live(2).await;
+    first.goodbye(goodbye::Reason::Superseded, "for the test", Duration::ZERO);
+
+    let lost = timeout(LIMIT, waiting).await.unwrap().unwrap().unwrap_err();
+    assert_eq!(reason_of(&lost).as_deref(), Some(reason::LINK_LOST));
+    assert_eq!(error::metadata_of(&lost, error::RAN).as_deref(), Some(error::MAYBE_RAN));
+    let end = loop {
+        let frame = timeout(LIMIT, body.frame()).await.unwrap().unwrap().unwrap();
+        if let Some(trailers) = frame.trailers_ref() {
+            break framing::end_in(trailers).unwrap();
+        }
+    };
+    assert_eq!(
+        end.code,
+        Code::Unavailable as i32,
+        "a broken link is trailers, not a broken connection"
+    );
+    timeout(LIMIT, world.closed.recv()).await.unwrap().unwrap();
+    world.live(0).await;
+
+    let refused = first.call(spec("/t/Echo", b"")).await.map(drop).unwrap_err();
+    assert_eq!(error::metadata_of(&refused, error::RAN).as_deref(), Some(error::NOT_SENT));
+    let mut sessions = world.hub.sessions.subscribe();
+    let again = sessions.wait_for(|s| s.as_ref().is_some_and(|s| s.epoch > first.epoch));
+    timeout(LIMIT, again).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_refused_agent_says_so_and_goes_on_asking() {
+    let world = World::new().await;
+    let revoked = error::status(Code::PermissionDenied, reason::AGENT_REVOKED, "revoked", &[]);
+    *world.hub.refuse.lock().unwrap() = Some(revoked);
+    let (mut status, _stop) = world.agent("a1");
+    let refused =
+        status.wait_for(|s| matches!(s, agent::Status::Refused { cause } if cause == "revoked"));
+    timeout(LIMIT, refused).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn two_hundred_unread_streams_do_not_stop_a_unary_call() {
+    let world = World::new().await;
+    let (_status, _stop) = world.agent("a1");
+    let session = world.session().await;
+    let mut unread = Vec::new();
+    for _ in 0..200 {
+        let streaming = CallSpec { unary: false, deadline: None, ..spec("/t/Flood", b"") };
+        unread.push(session.call(streaming).await.unwrap());
+    }
+    world.live(200).await;
+    for _ in 0..20 {
+        let (messages, _) = read(session.call(spec("/t/Echo", b"alive")).await.unwrap()).await;
+        assert_eq!(messages, [Bytes::from_static(b"alive")]);
+    }
+    assert!(!session.is_over());
+    drop(unread);
+    world.live(0).await;
+}
+
+#[tokio::test]
+async fn more_calls_than_allowed_are_refused() {
+    let world = World::new().await;
+    let (_status, _stop) = world.agent("a1");
+    let session = world.session().await;
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..wire::MAX_STREAMS {
+        let session = session.clone();
+        calls.spawn(async move { session.call(spec("/t/Hang", b"")).await.map(drop) });
+    }
+    world.live(wire::MAX_STREAMS as usize).await;
+    let refused = session.call(spec("/t/Echo", b"")).await.map(drop).unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    drop(calls);
+    world.live(0).await;
+}
+
+#[tokio::test]
+async fn a_certificate_of_another_ca_is_refused() {
+    let world = World::new().await;
+    let stranger = Ca::new();
+    let identity = stranger.agent("a1");
+    let identity = ClientIdentity { certificate: identity.0, key: identity.1 };
+    let config = api_tls::client_config(Trust::Ca(world.ca.der.clone()), Some(identity)).unwrap();
+    // TLS 1.3 tells a client of its refused certificate only after the handshake.
+    let Ok(channel) =
+        dockctl_link::channel::Channel::dial(&world.address.to_string(), config).await
+    else {
+        return;
+    };
+    timeout(LIMIT, channel.closed()).await.expect("the connection is refused");
+}
+
+#[tokio::test]
+async fn a_controller_of_another_ca_is_not_trusted() {
+    let world = World::new().await;
+    let fingerprint = dockctl_api::sha256_hex(&Ca::new().der);
+    let config = api_tls::client_config(Trust::CaFingerprint(fingerprint), None).unwrap();
+    let refused = dockctl_link::channel::Channel::dial(&world.address.to_string(), config).await;
+    assert!(refused.err().unwrap().is_untrusted());
+    let fingerprint = dockctl_api::sha256_hex(&world.ca.der);
+    let config = api_tls::client_config(Trust::CaFingerprint(fingerprint), None).unwrap();
+    dockctl_link::channel::Channel::dial(&world.address.to_string(), config).await.unwrap();
+}
