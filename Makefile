@@ -1,0 +1,35 @@
+# What people type. The scripts in deploy/scripts do the work and say what they do; each runs alone too.
+.PHONY: help demo test lint bench build fmt clean-demo
+SCRIPTS := deploy/scripts
+
+help: ## Show this list.
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
+
+demo: ## A fleet of two hosts on this machine, shown and taken down again.
+	@$(SCRIPTS)/demo.sh
+
+test: ## Every test; ARGS go to cargo nextest run, for example ARGS=join.
+	@$(SCRIPTS)/need.sh test
+	@$(SCRIPTS)/tools.sh cargo-nextest grpcurl
+	@$(SCRIPTS)/with-engine.sh $(SCRIPTS)/test.sh $(ARGS)
+
+lint: ## Formatting, clippy, buf, shellcheck, dependencies' licences and sources.
+	@$(SCRIPTS)/need.sh lint
+	@$(SCRIPTS)/tools.sh buf cargo-deny
+	@$(SCRIPTS)/lint.sh
+
+bench: ## The benchmarks: ratios against the engine's own socket; ARGS go to dockctl-bench.
+	@$(SCRIPTS)/need.sh test
+	@cargo build --release --workspace --bins
+	@$(SCRIPTS)/with-engine.sh target/release/dockctl-bench $(ARGS)
+
+build: ## The three programs, optimised, in target/release.
+	@cargo build --release -p dockctl-controller -p dockctl-agent -p dockctl --bins
+
+fmt: ## Format the Rust sources.
+	@cargo fmt --all
+
+clean-demo: ## Stop engines that an interrupted demo or test left, and remove their data.
+	@$(SCRIPTS)/engine.sh stop web-2
+	@$(SCRIPTS)/engine.sh stop
+	@rm -rf target/dockerd target/e2e-failed

@@ -1,0 +1,253 @@
+//! Where the engine listens: reads a `DOCKER_HOST` value and opens connections to it. Used by `wire`
+//! and `raw`; speaks no HTTP.
+
+use std::{
+    env, fmt, fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, UnixStream},
+};
+use tokio_rustls::TlsConnector;
+
+/// The engine's address where none is given.
+pub const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why an engine's address cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The URL is of no accepted form.
+    #[error(
+        "{host:?} is no Docker address that dockctl can use: {problem}. Accepted are \
+         unix:///path/to/docker.sock, tcp://host:port (http:// is the same), and https://host:port \
+         (or tcp:// with DOCKER_TLS_VERIFY set) with ca.pem, cert.pem and key.pem in DOCKER_CERT_PATH"
+    )]
+    BadHost {
+        /// What was given.
+        host: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A certificate or key for TLS cannot be used.
+    #[error(
+        "Docker over TLS needs ca.pem, cert.pem and key.pem in DOCKER_CERT_PATH: {path}: {problem}"
+    )]
+    Tls {
+        /// The file or directory.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// Docker's own environment variables for TLS.
+#[derive(Debug, Clone, Default)]
+pub(super) struct TlsEnv {
+    /// `DOCKER_TLS_VERIFY` is set to anything.
+    pub(super) verify: bool,
+    /// `DOCKER_CERT_PATH`, or `~/.docker`.
+    pub(super) cert_dir: Option<PathBuf>,
+}
+
+impl TlsEnv {
+    pub(super) fn from_env() -> Self {
+        let set = |name| env::var_os(name).filter(|value| !value.is_empty());
+        Self {
+            verify: set("DOCKER_TLS_VERIFY").is_some(),
+            cert_dir: set("DOCKER_CERT_PATH")
+                .map(PathBuf::from)
+                .or_else(|| set("HOME").map(|home| Path::new(&home).join(".docker"))),
+        }
+    }
+}
+
+/// A connection to the engine.
+pub(super) trait Io: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Io for T {}
+
+/// One engine's address.
+pub(super) struct Endpoint {
+    host: String,
+    kind: Kind,
+}
+
+enum Kind {
+    Unix(PathBuf),
+    Tcp { address: String },
+    Tls { address: String, name: ServerName<'static>, connector: TlsConnector },
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.host)
+    }
+}
+
+impl Endpoint {
+    /// Reads an address; empty means [`DEFAULT_HOST`]. Whether anything listens there is not asked.
+    pub(super) fn parse(host: &str, env: &TlsEnv) -> Result<Self, EngineError> {
+        let host = if host.is_empty() { DEFAULT_HOST } else { host };
+        let bad = |problem: &str| EngineError::BadHost {
+            host: host.to_owned(),
+            problem: problem.to_owned(),
+        };
+        let (scheme, rest) = host.split_once("://").ok_or_else(|| bad("it has no scheme"))?;
+        let kind = match scheme {
+            "unix" if rest.starts_with('/') => Kind::Unix(PathBuf::from(rest)),
+            "unix" => return Err(bad("the socket's path must be absolute")),
+            "tcp" | "http" | "https" => {
+                let tls = scheme == "https" || env.verify;
+                let (name, port) =
+                    host_and_port(rest, if tls { 2376 } else { 2375 }).map_err(bad)?;
+                let address = format!("{name}:{port}");
+                if tls {
+                    let plain = name.trim_matches(['[', ']']).to_owned();
+                    let name = ServerName::try_from(plain)
+                        .map_err(|_| bad("the host is no DNS name and no IP address"))?;
+                    Kind::Tls { address, name, connector: connector(env)? }
+                } else {
+                    Kind::Tcp { address }
+                }
+            }
+            other => return Err(bad(&format!("{other}:// is not supported"))),
+        };
+        Ok(Self { host: host.to_owned(), kind })
+    }
+
+    /// Opens a connection, within 10 s.
+    pub(super) async fn connect(&self) -> io::Result<Box<dyn Io>> {
+        match tokio::time::timeout(CONNECT_TIMEOUT, self.open()).await {
+            Ok(result) => result,
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no connection within 10 s")),
+        }
+    }
+
+    async fn open(&self) -> io::Result<Box<dyn Io>> {
+        match &self.kind {
+            Kind::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
+            Kind::Tcp { address } => Ok(Box::new(tcp(address).await?)),
+            Kind::Tls { address, name, connector } => {
+                Ok(Box::new(connector.connect(name.clone(), tcp(address).await?).await?))
+            }
+        }
+    }
+}
+
+async fn tcp(address: &str) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+fn host_and_port(text: &str, default_port: u16) -> Result<(&str, u16), &'static str> {
+    let text = text.strip_suffix('/').unwrap_or(text);
+    if text.contains(['/', '@', '?', '#']) {
+        return Err("it has more than a host and a port");
+    }
+    let (name, port) = match text.rsplit_once(':') {
+        // A colon inside brackets belongs to an IPv6 address.
+        Some((name, port)) if !port.ends_with(']') => {
+            (name, port.parse().ok().filter(|p| *p != 0).ok_or("the port is no number")?)
+        }
+        _ => (text, default_port),
+    };
+    match name {
+        "" => Err("the host is missing"),
+        name if name.contains(':') && !name.starts_with('[') => Err("IPv6 addresses need brackets"),
+        name => Ok((name, port)),
+    }
+}
+
+fn connector(env: &TlsEnv) -> Result<TlsConnector, EngineError> {
+    let dir = env.cert_dir.clone().ok_or_else(|| EngineError::Tls {
+        path: "DOCKER_CERT_PATH".to_owned(),
+        problem: "is not set".to_owned(),
+    })?;
+    let bad = |file: &str, problem: String| EngineError::Tls {
+        path: dir.join(file).display().to_string(),
+        problem,
+    };
+    let read = |file: &str| fs::read(dir.join(file)).map_err(|e| bad(file, e.to_string()));
+    let certificates = |file: &str| {
+        CertificateDer::pem_slice_iter(&read(file)?)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|e| bad(file, e.to_string()))
+    };
+    let mut roots = RootCertStore::empty();
+    for ca in certificates("ca.pem")? {
+        roots.add(ca).map_err(|e| bad("ca.pem", e.to_string()))?;
+    }
+    let key = PrivateKeyDer::from_pem_slice(&read("key.pem")?)
+        .map_err(|e| bad("key.pem", e.to_string()))?;
+    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|e| bad("", e.to_string()))?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(certificates("cert.pem")?, key)
+        .map_err(|e| bad("cert.pem", e.to_string()))?;
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(host: &str) -> Result<Endpoint, EngineError> {
+        Endpoint::parse(host, &TlsEnv::default())
+    }
+
+    #[test]
+    fn accepts_what_docker_host_accepts() {
+        let tcp = |host: &str| match parse(host).unwrap().kind {
+            Kind::Tcp { address } => address,
+            _ => panic!("not tcp"),
+        };
+        assert_eq!(tcp("tcp://proxy:2375"), "proxy:2375");
+        assert_eq!(tcp("tcp://proxy"), "proxy:2375");
+        assert_eq!(tcp("http://10.0.0.1:80/"), "10.0.0.1:80");
+        assert_eq!(tcp("tcp://[::1]:2375"), "[::1]:2375");
+        assert_eq!(tcp("tcp://[::1]"), "[::1]:2375");
+        assert_eq!(parse("").unwrap().to_string(), DEFAULT_HOST);
+        assert!(matches!(parse("unix:///run/d.sock").unwrap().kind, Kind::Unix(_)));
+    }
+
+    #[test]
+    fn a_bad_address_says_what_is_accepted() {
+        for host in [
+            "/var/run/docker.sock",
+            "unix://docker.sock",
+            "ssh://host",
+            "tcp://",
+            "tcp://host:port",
+            "tcp://host:0",
+            "tcp://::1:2375",
+            "tcp://host:1/path",
+            "tcp://user@host:1",
+        ] {
+            let error = parse(host).map(|_| ()).unwrap_err().to_string();
+            assert!(error.contains("Accepted are unix:///path"), "{host}: {error}");
+        }
+    }
+
+    #[test]
+    fn tls_needs_its_three_files_and_names_the_missing_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let env = TlsEnv { verify: true, cert_dir: Some(dir.path().to_owned()) };
+        let error = Endpoint::parse("tcp://host", &env).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("ca.pem"), "{error}");
+        let none = TlsEnv { verify: false, cert_dir: None };
+        let error = Endpoint::parse("https://host", &none).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("DOCKER_CERT_PATH"), "{error}");
+    }
+}

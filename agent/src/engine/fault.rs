@@ -1,0 +1,258 @@
+//! What can go wrong with a call to the engine, and what the user is told. The only place that turns
+//! the engine's answers into gRPC codes, reasons and sentences.
+
+use std::{fmt, io, time::Duration};
+
+use dockctl_api::error::{MAYBE_RAN, NOT_SENT, RAN, reason, status};
+use serde::Deserialize;
+use tonic::{Code, Status};
+
+/// One kind of call, for messages.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Call<'a> {
+    /// Method and path with placeholders, for example "POST /containers/{id}/start".
+    pub(super) name: &'static str,
+    /// The container it is about; empty for none.
+    pub(super) container: &'a str,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn new(name: &'static str) -> Self {
+        Self { name, container: "" }
+    }
+
+    pub(super) fn on(name: &'static str, container: &'a str) -> Self {
+        Self { name, container }
+    }
+
+    fn changes_something(&self) -> bool {
+        !self.name.starts_with("GET ")
+    }
+}
+
+/// A failed call.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// There is no connection; the call was not sent.
+    Connect(io::Error),
+    /// No answer in time.
+    Timeout(Duration),
+    /// The connection broke after the call was sent.
+    Lost(String),
+    /// What answers does not speak as Docker does.
+    Garbage(String),
+    /// No common API version.
+    Version(String),
+    /// The engine, or a proxy before it, answered with an HTTP error.
+    Answer {
+        /// The HTTP status.
+        code: u16,
+        /// Docker's own sentence.
+        message: String,
+    },
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connect(e) => write!(f, "{e}"),
+            Self::Timeout(limit) => write!(f, "no answer within {} s", limit.as_secs()),
+            Self::Lost(e) | Self::Garbage(e) | Self::Version(e) => f.write_str(e),
+            Self::Answer { code, message } => write!(f, "HTTP {code}: {message}"),
+        }
+    }
+}
+
+// So that a fault travels through bollard's error type unharmed.
+impl std::error::Error for Fault {}
+
+#[derive(Deserialize)]
+struct Message {
+    message: String,
+}
+
+impl Fault {
+    /// The fault of an HTTP error with this body: Docker's `{"message": …}` or a proxy's page.
+    pub(super) fn answer(code: u16, body: &[u8]) -> Self {
+        let message = match serde_json::from_slice::<Message>(body) {
+            Ok(message) => message.message,
+            Err(_) => String::from_utf8_lossy(body).trim().chars().take(300).collect(),
+        };
+        Self::Answer { code, message }
+    }
+
+    /// The engine does not serve the API version that was asked for: it was exchanged meanwhile.
+    pub(super) fn is_version_refused(&self) -> bool {
+        matches!(self, Self::Answer { code: 400, message } if message.starts_with("client version "))
+    }
+
+    /// What the user is told. `host` is the engine's address.
+    pub(super) fn status(&self, call: Call<'_>, host: &str) -> Status {
+        match self {
+            Self::Connect(e) => {
+                down(unreachable(e, host), if call.changes_something() { NOT_SENT } else { "" })
+            }
+            Self::Timeout(limit) => down(
+                format!(
+                    "Docker at {host} did not answer {} within {} s",
+                    call.name,
+                    limit.as_secs()
+                ),
+                if call.changes_something() { MAYBE_RAN } else { "" },
+            ),
+            Self::Lost(e) => down(
+                format!("the connection to Docker at {host} broke during {}: {e}", call.name),
+                if call.changes_something() { MAYBE_RAN } else { "" },
+            ),
+            Self::Garbage(e) => status(
+                Code::Internal,
+                reason::DOCKER_ERROR,
+                format!("what answers {} at {host} does not speak as Docker does: {e}", call.name),
+                &[("call", call.name)],
+            ),
+            Self::Version(e) => {
+                status(Code::FailedPrecondition, reason::DOCKER_ERROR, e.clone(), &[])
+            }
+            Self::Answer { code, message } => answered(*code, message, call, host),
+        }
+    }
+}
+
+fn down(message: String, ran: &str) -> Status {
+    let metadata: &[(&str, &str)] = if ran.is_empty() { &[] } else { &[(RAN, ran)] };
+    status(Code::Unavailable, reason::DOCKER_DOWN, message, metadata)
+}
+
+fn unreachable(error: &io::Error, host: &str) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => format!(
+            "the agent's user may not use Docker's socket {host}: add the user to the group docker \
+             (usermod -aG docker USER) and restart the agent, or give it a socket proxy with --docker"
+        ),
+        io::ErrorKind::NotFound => format!(
+            "there is no Docker socket at {host}: is Docker installed and dockerd running \
+             (systemctl status docker)?"
+        ),
+        io::ErrorKind::ConnectionRefused => {
+            format!("nothing answers at {host}: is dockerd running (systemctl status docker)?")
+        }
+        _ => format!("Docker at {host} cannot be reached: {error}"),
+    }
+}
+
+fn answered(code: u16, message: &str, call: Call<'_>, host: &str) -> Status {
+    let lower = message.to_lowercase();
+    let sentence = if message.is_empty() {
+        format!("Docker answered {} with HTTP status {code} and no message", call.name)
+    } else {
+        message.to_owned()
+    };
+    let error = |code| status(code, reason::DOCKER_ERROR, sentence.clone(), &[("call", call.name)]);
+    match code {
+        403 => status(
+            Code::PermissionDenied,
+            reason::DOCKER_REFUSED,
+            format!(
+                "the Docker socket proxy at {host} refused {}: allow this call in the proxy's \
+                 configuration, or give the agent the engine's own socket",
+                call.name
+            ),
+            &[("call", call.name)],
+        ),
+        _ if !call.container.is_empty() && lower.contains("multiple ids found") => {
+            ambiguous(call.container)
+        }
+        404 if !call.container.is_empty() && lower.contains("no such container") => {
+            not_found(call.container)
+        }
+        404 => status(Code::NotFound, reason::NOT_FOUND, sentence, &[("call", call.name)]),
+        400 => error(Code::InvalidArgument),
+        409 | 501 | 503 => error(Code::FailedPrecondition),
+        _ => error(Code::Internal),
+    }
+}
+
+/// The status for a container that the engine does not know.
+pub(super) fn not_found(container: &str) -> Status {
+    status(
+        Code::NotFound,
+        reason::CONTAINER_NOT_FOUND,
+        format!("no container here is called {container:?}, nor has an id that begins so"),
+        &[("container", container)],
+    )
+}
+
+/// The status for an id prefix that fits several containers.
+pub(super) fn ambiguous(container: &str) -> Status {
+    status(
+        Code::FailedPrecondition,
+        reason::AMBIGUOUS,
+        format!("{container:?} fits several containers: give more of the id"),
+        &[("container", container)],
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use dockctl_api::error::{metadata_of, reason_of};
+
+    use super::*;
+
+    fn told(fault: Fault) -> (Code, String, String) {
+        let call = Call::on("POST /containers/{id}/start", "web");
+        let s = fault.status(call, "unix:///s");
+        (s.code(), reason_of(&s).unwrap(), s.message().to_owned())
+    }
+
+    #[test]
+    fn each_answer_has_its_code_and_reason() {
+        let cases = [
+            (403, "<html>no</html>", Code::PermissionDenied, reason::DOCKER_REFUSED),
+            (
+                404,
+                r#"{"message":"No such container: web"}"#,
+                Code::NotFound,
+                reason::CONTAINER_NOT_FOUND,
+            ),
+            (404, r#"{"message":"network x not found"}"#, Code::NotFound, reason::NOT_FOUND),
+            (400, r#"{"message":"bad"}"#, Code::InvalidArgument, reason::DOCKER_ERROR),
+            (409, r#"{"message":"paused"}"#, Code::FailedPrecondition, reason::DOCKER_ERROR),
+            (501, r#"{"message":"no reading"}"#, Code::FailedPrecondition, reason::DOCKER_ERROR),
+            (500, r#"{"message":"port is taken"}"#, Code::Internal, reason::DOCKER_ERROR),
+            (502, "", Code::Internal, reason::DOCKER_ERROR),
+            (
+                500,
+                r#"{"message":"Multiple IDs found with provided prefix: ab"}"#,
+                Code::FailedPrecondition,
+                reason::AMBIGUOUS,
+            ),
+        ];
+        for (http, body, code, reason) in cases {
+            let (got, why, _) = told(Fault::answer(http, body.as_bytes()));
+            assert_eq!((got, why.as_str()), (code, reason), "{http} {body}");
+        }
+        assert_eq!(told(Fault::answer(500, br#"{"message":"port is taken"}"#)).2, "port is taken");
+    }
+
+    #[test]
+    fn a_refusal_names_the_call() {
+        let s = Fault::answer(403, b"")
+            .status(Call::on("POST /containers/{id}/stop", "web"), "tcp://p");
+        assert_eq!(metadata_of(&s, "call").as_deref(), Some("POST /containers/{id}/stop"));
+        assert!(s.message().contains("POST /containers/{id}/stop"));
+    }
+
+    #[test]
+    fn a_down_engine_says_what_to_do_and_whether_it_ran() {
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+        let s = Fault::Connect(refused).status(Call::on("POST /x", "web"), "unix:///s");
+        assert_eq!(s.code(), Code::Unavailable);
+        assert_eq!(metadata_of(&s, RAN).as_deref(), Some(NOT_SENT));
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        assert!(told(Fault::Connect(denied)).2.contains("group docker"));
+        let s = Fault::Lost("eof".into()).status(Call::on("POST /x", "web"), "unix:///s");
+        assert_eq!(metadata_of(&s, RAN).as_deref(), Some(MAYBE_RAN));
+        let s = Fault::Lost("eof".into()).status(Call::new("GET /x"), "unix:///s");
+        assert_eq!(metadata_of(&s, RAN), None);
+    }
+}

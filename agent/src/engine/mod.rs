@@ -1,0 +1,290 @@
+//! One Docker engine: the only place that knows how Docker is spoken to. `Engine` is a handle that is
+//! cheap to clone; it is made without asking whether Docker is there, and every call says so itself
+//! when it is not. Used by `serve` and `inventory`; it knows nothing of the link or of agents.
+
+mod demux;
+mod endpoint;
+mod events;
+#[cfg(test)]
+pub(crate) mod fake;
+mod fault;
+mod lists;
+mod logs;
+mod names;
+mod raw;
+mod shared;
+mod stats;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use bollard::{
+    Docker,
+    errors::Error as BollardError,
+    query_parameters::{
+        KillContainerOptions, RestartContainerOptions, StartContainerOptions, StopContainerOptions,
+    },
+};
+use dockctl_api::{
+    error::{reason, status},
+    v1::{Container, Image},
+};
+use serde::Deserialize;
+use tonic::{Code, Status};
+
+use endpoint::{Endpoint, TlsEnv};
+use fault::{Call, Fault};
+use shared::Shared;
+use wire::{TIMEOUT, Wire, of_bollard, within};
+
+pub use endpoint::{DEFAULT_HOST, EngineError};
+pub(crate) use events::check_types;
+pub use lists::ListQuery;
+pub(crate) use lists::find;
+pub(crate) use names::container as check_container;
+pub use wire::EngineVersion;
+
+/// Where the engine is.
+#[derive(Debug, Clone, Default)]
+pub struct EngineOptions {
+    /// As Docker's own `DOCKER_HOST`: `unix:///path`, `tcp://host:port` or `http://host:port` (a
+    /// socket proxy), or `https://host:port` (TLS, as is tcp:// when `DOCKER_TLS_VERIFY` is set, with
+    /// the files in `DOCKER_CERT_PATH`). Empty means [`DEFAULT_HOST`].
+    pub host: String,
+}
+
+/// A handle to one Docker engine.
+#[derive(Clone)]
+pub struct Engine {
+    wire: Arc<Wire>,
+    docker: Docker,
+    reads: Arc<Reads>,
+    stats: Arc<stats::Hub>,
+}
+
+/// Reads that callers share.
+struct Reads {
+    containers: Shared<ListQuery, Arc<Vec<Container>>>,
+    images: Shared<(), Arc<Vec<Image>>>,
+    inspects: Shared<String, Arc<str>>,
+    versions: Shared<(), Arc<EngineVersion>>,
+}
+
+/// How to stop a container.
+#[derive(Debug, Clone, Default)]
+pub struct StopOptions {
+    /// How long to wait before SIGKILL, whole seconds up to a day; None: the container's own.
+    pub timeout: Option<prost_types::Duration>,
+    /// The signal to send first; empty: the container's own.
+    pub signal: String,
+}
+
+impl Engine {
+    /// A handle to the engine at an address. Fails only if the address or its certificates cannot be
+    /// used, never because the engine is down.
+    pub fn new(options: EngineOptions) -> Result<Self, EngineError> {
+        let endpoint = Endpoint::parse(options.host.trim(), &TlsEnv::from_env())?;
+        let wire = Wire::new(endpoint);
+        let docker = wire.docker().map_err(|e| EngineError::BadHost {
+            host: options.host.clone(),
+            problem: e.to_string(),
+        })?;
+        let reads = Reads {
+            containers: Shared::new(),
+            images: Shared::new(),
+            inspects: Shared::new(),
+            versions: Shared::new(),
+        };
+        Ok(Self { wire, docker, reads: Arc::new(reads), stats: Arc::default() })
+    }
+
+    /// The engine's address.
+    pub fn host(&self) -> String {
+        self.wire.endpoint.to_string()
+    }
+
+    /// How many streams are open at the engine now: logs, events and stats.
+    pub fn open_streams(&self) -> usize {
+        self.wire.streams.load(Ordering::Relaxed)
+    }
+
+    /// All that the engine knows of a container: its own JSON, untouched.
+    pub async fn inspect(&self, container: &str) -> Result<Arc<str>, Status> {
+        names::container("container", container)?;
+        let (engine, container) = (self.clone(), container.to_owned());
+        let key = container.clone();
+        let work = async move {
+            let call = Call::on("GET /containers/{id}/json", &container);
+            engine.json(&format!("/containers/{container}/json"), call).await.map(Arc::from)
+        };
+        self.reads.inspects.call(key, work).await
+    }
+
+    /// What the engine tells of itself: its own JSON, untouched.
+    pub async fn info(&self) -> Result<String, Status> {
+        self.json("/info", Call::new("GET /info")).await
+    }
+
+    /// The engine's version; negotiates the API version anew.
+    pub async fn version(&self) -> Result<Arc<EngineVersion>, Status> {
+        let wire = self.wire.clone();
+        let work = async move {
+            let version = wire.negotiate().await;
+            version.map(Arc::new).map_err(|f| wire.status(&f, Call::new("GET /version")))
+        };
+        self.reads.versions.call((), work).await
+    }
+
+    /// How long the engine takes to answer.
+    pub async fn ping(&self) -> Result<Duration, Status> {
+        let begun = Instant::now();
+        let answer = self.wire.get("/_ping").await;
+        answer.map_err(|fault| self.wire.status(&fault, Call::new("GET /_ping")))?;
+        Ok(begun.elapsed())
+    }
+
+    /// Starts a container. Starting a running one is no error.
+    pub async fn start(&self, container: &str) -> Result<(), Status> {
+        names::container("container", container)?;
+        let call = Call::on("POST /containers/{id}/start", container);
+        let run = || self.docker.start_container(container, None::<StartContainerOptions>);
+        self.act(call, TIMEOUT, run).await
+    }
+
+    /// Stops a container. Stopping a stopped one is no error.
+    pub async fn stop(&self, container: &str, options: &StopOptions) -> Result<(), Status> {
+        names::container("container", container)?;
+        let (t, signal) = self.stop_options(options).await?;
+        let call = Call::on("POST /containers/{id}/stop", container);
+        let limit = self.stop_limit(container, t).await?;
+        let options = StopContainerOptions { t, signal };
+        self.act(call, limit, || self.docker.stop_container(container, Some(options.clone()))).await
+    }
+
+    /// Stops a container if it runs, then starts it.
+    pub async fn restart(&self, container: &str, options: &StopOptions) -> Result<(), Status> {
+        names::container("container", container)?;
+        let (t, signal) = self.stop_options(options).await?;
+        let call = Call::on("POST /containers/{id}/restart", container);
+        let limit = self.stop_limit(container, t).await?;
+        let options = RestartContainerOptions { t, signal };
+        self.act(call, limit, || self.docker.restart_container(container, Some(options.clone())))
+            .await
+    }
+
+    /// Sends a signal to a running container; empty means SIGKILL.
+    pub async fn kill(&self, container: &str, signal: &str) -> Result<(), Status> {
+        names::container("container", container)?;
+        let signal = match names::signal(signal)? {
+            "" => "SIGKILL",
+            signal => signal,
+        };
+        let call = Call::on("POST /containers/{id}/kill", container);
+        let options = KillContainerOptions { signal: signal.to_owned() };
+        let run = || self.docker.kill_container(container, Some(options.clone()));
+        self.act(call, TIMEOUT, run).await
+    }
+
+    /// Does a call that changes something, within a time limit.
+    async fn act<F>(
+        &self,
+        call: Call<'_>,
+        limit: Duration,
+        run: impl Fn() -> F,
+    ) -> Result<(), Status>
+    where
+        F: Future<Output = Result<(), BollardError>>,
+    {
+        let ask = || async { run().await.map_err(of_bollard) };
+        let result = within(limit, async {
+            match ask().await {
+                // The engine refused it unseen, so it has not run.
+                Err(fault) if self.wire.renegotiates(&fault) => ask().await,
+                other => other,
+            }
+        });
+        result.await.map_err(|fault| self.wire.status(&fault, call))
+    }
+
+    async fn stop_options(
+        &self,
+        options: &StopOptions,
+    ) -> Result<(Option<i32>, Option<String>), Status> {
+        let grace = names::grace(options.timeout.as_ref())?.and_then(|s| i32::try_from(s).ok());
+        if names::signal(&options.signal)?.is_empty() {
+            return Ok((grace, None));
+        }
+        let call = Call::new("GET /version");
+        let api = self.wire.api().await.map_err(|fault| self.wire.status(&fault, call))?;
+        // An older engine would silently send the container's own signal.
+        if api < 42 {
+            return Err(status(
+                Code::FailedPrecondition,
+                reason::DOCKER_ERROR,
+                format!("this engine (API 1.{api}) cannot choose the stop signal; Docker 23 can"),
+                &[],
+            ));
+        }
+        Ok((grace, Some(options.signal.clone())))
+    }
+
+    /// How long a stop may take: the grace time, the container's own if none is given, and 30 s.
+    async fn stop_limit(&self, container: &str, grace: Option<i32>) -> Result<Duration, Status> {
+        let grace = match grace {
+            Some(grace) => i64::from(grace),
+            None => self.facts(container).await?.config.stop_timeout.unwrap_or(10),
+        };
+        // A negative one waits for ever; a day will do.
+        let grace = u64::try_from(grace).unwrap_or(86_400).min(86_400);
+        Ok(TIMEOUT + Duration::from_secs(grace))
+    }
+
+    /// What the other calls must know of a container before they do their work.
+    async fn facts(&self, container: &str) -> Result<Facts, Status> {
+        let path = format!("/containers/{container}/json");
+        let call = Call::on("GET /containers/{id}/json", container);
+        self.wire.get_json(&path).await.map_err(|fault| self.wire.status(&fault, call))
+    }
+
+    async fn json(&self, path: &str, call: Call<'_>) -> Result<String, Status> {
+        let answer = self.wire.get(path).await.and_then(|body| {
+            let text = String::from_utf8(body.into());
+            text.map(|text| text.trim_end().to_owned()).map_err(|e| Fault::Garbage(e.to_string()))
+        });
+        answer.map_err(|fault| self.wire.status(&fault, call))
+    }
+}
+
+/// The part of a container's JSON that is read here.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Facts {
+    id: String,
+    config: Config,
+    state: State,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Config {
+    tty: bool,
+    stop_timeout: Option<i64>,
+}
+
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "PascalCase")]
+struct State {
+    running: bool,
+    started_at: String,
+}
+
+/// Locks a mutex whose data stays good when a holder panics.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

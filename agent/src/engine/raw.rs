@@ -1,0 +1,180 @@
+//! Streams from the engine: one HTTP/1.0 GET on a connection of its own, read in large pieces.
+//! dockerd sends one HTTP chunk for each log line and an HTTP library hands on one frame for each;
+//! over HTTP/1.0 there are no chunks (docs: FACTS, Docker). Used by `logs`, `events` and `stats`.
+//! There is no task behind a stream: it reads when it is polled, and dropping it closes the socket.
+
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering},
+};
+
+use bytes::{Buf as _, BytesMut};
+use futures_util::Stream;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::{
+    endpoint::Io,
+    fault::Fault,
+    wire::{self, TIMEOUT, Wire, decode},
+};
+
+/// How much is read at once.
+pub(super) const READ_SIZE: usize = 64 << 10;
+/// The longest head of an answer.
+const MAX_HEAD: usize = 16 << 10;
+/// The longest error message or line of JSON.
+const MAX_LINE: usize = 4 << 20;
+
+/// The body of an open stream.
+pub(super) struct Raw {
+    io: Box<dyn Io>,
+    /// What has been read and not consumed.
+    pub(super) buffer: BytesMut,
+    wire: Arc<Wire>,
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        self.wire.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Raw {
+    /// Opens a stream at a path (with its query) below the API version. The answer's head must come
+    /// within 30 s; after that there is no limit.
+    pub(super) async fn open(wire: &Arc<Wire>, path: &str) -> Result<Self, Fault> {
+        let ask = || wire::within(TIMEOUT, Self::ask(wire, path));
+        match ask().await {
+            Err(fault) if wire.renegotiates(&fault) => ask().await,
+            other => other,
+        }
+    }
+
+    async fn ask(wire: &Arc<Wire>, path: &str) -> Result<Self, Fault> {
+        let prefix = wire.prefix().await?;
+        let io = wire.endpoint.connect().await.map_err(Fault::Connect)?;
+        wire.streams.fetch_add(1, Ordering::Relaxed);
+        let mut raw = Self { io, buffer: BytesMut::new(), wire: wire.clone() };
+        let request = format!("GET {prefix}{path} HTTP/1.0\r\nHost: docker\r\n\r\n");
+        raw.io.write_all(request.as_bytes()).await.map_err(|e| lost(&e))?;
+        let code = raw.head().await?;
+        if (200..300).contains(&code) {
+            return Ok(raw);
+        }
+        while raw.buffer.len() < MAX_LINE && raw.fill().await.map_err(|e| lost(&e))? > 0 {}
+        Err(Fault::answer(code, &raw.buffer))
+    }
+
+    /// Reads the head and leaves what follows it in the buffer.
+    async fn head(&mut self) -> Result<u16, Fault> {
+        let end = loop {
+            let end = self.buffer.windows(4).position(|w| w == b"\r\n\r\n");
+            match end {
+                Some(end) => break end,
+                None if self.buffer.len() > MAX_HEAD => {
+                    return Err(Fault::Garbage("the head of its answer has no end".to_owned()));
+                }
+                None => {}
+            }
+            if self.fill().await.map_err(|e| lost(&e))? == 0 {
+                return Err(match self.buffer.is_empty() {
+                    true => Fault::Lost("it was closed without an answer".to_owned()),
+                    false => Fault::Garbage("its answer ends within the head".to_owned()),
+                });
+            }
+        };
+        let head = self.buffer.split_to(end);
+        self.buffer.advance(4);
+        status_code(&head)
+    }
+
+    /// Reads more into the buffer; 0 at the end. Safe to drop at any time.
+    pub(super) async fn fill(&mut self) -> io::Result<usize> {
+        // One buffer for the stream's life, that grows only while the engine has much to say.
+        let wanted = if self.buffer.capacity() == 0 { 4 << 10 } else { READ_SIZE / 2 };
+        if self.buffer.capacity() - self.buffer.len() < wanted / 2 {
+            self.buffer.reserve(wanted);
+        }
+        self.io.read_buf(&mut self.buffer).await
+    }
+
+    /// The next line of JSON; None at the end.
+    async fn next_json<T: DeserializeOwned>(&mut self) -> Option<Result<T, Fault>> {
+        let mut searched = 0;
+        loop {
+            if let Some(end) = self.buffer[searched..].iter().position(|b| *b == b'\n') {
+                let line = self.buffer.split_to(searched + end + 1);
+                if line.trim_ascii().is_empty() {
+                    searched = 0;
+                    continue;
+                }
+                return Some(decode(&line));
+            }
+            searched = self.buffer.len();
+            if searched > MAX_LINE {
+                return Some(Err(Fault::Garbage("a line of its answer has no end".to_owned())));
+            }
+            match self.fill().await {
+                Ok(0) => return None,
+                Ok(_) => {}
+                Err(e) => return Some(Err(lost(&e))),
+            }
+        }
+    }
+
+    /// The stream as lines of JSON. It ends after its first error.
+    pub(super) fn json<T: DeserializeOwned + Send + 'static>(
+        self,
+    ) -> impl Stream<Item = Result<T, Fault>> + Send + 'static {
+        futures_util::stream::unfold(Some(self), |raw| async {
+            let mut raw = raw?;
+            let item = raw.next_json().await?;
+            let more = item.is_ok();
+            Some((item, more.then_some(raw)))
+        })
+    }
+}
+
+pub(super) fn lost(error: &io::Error) -> Fault {
+    Fault::Lost(error.to_string())
+}
+
+fn status_code(head: &[u8]) -> Result<u16, Fault> {
+    let garbage = |what: &str| Fault::Garbage(what.to_owned());
+    let head =
+        std::str::from_utf8(head).map_err(|_| garbage("the head of its answer is no text"))?;
+    let mut lines = head.split("\r\n");
+    let code = lines
+        .next()
+        .and_then(|line| line.strip_prefix("HTTP/1."))
+        .and_then(|line| line.split(' ').nth(1))
+        .and_then(|code| code.parse().ok())
+        .ok_or_else(|| garbage("its answer is not HTTP"))?;
+    let chunked = lines.filter_map(|line| line.split_once(':')).any(|(name, value)| {
+        name.eq_ignore_ascii_case("transfer-encoding")
+            && !value.trim().eq_ignore_ascii_case("identity")
+    });
+    // RFC 9112 forbids it towards HTTP/1.0; reading on would mix chunk sizes into the data.
+    if chunked { Err(garbage("it answers HTTP/1.0 with chunks")) } else { Ok(code) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads() {
+        assert_eq!(status_code(b"HTTP/1.0 200 OK\r\nA: b").unwrap(), 200);
+        assert_eq!(status_code(b"HTTP/1.1 404 Not Found").unwrap(), 404);
+        for bad in [
+            &b"SSH-2.0-OpenSSH"[..],
+            b"HTTP/1.0",
+            b"",
+            b"\xff",
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked",
+        ] {
+            assert!(matches!(status_code(bad), Err(Fault::Garbage(_))), "{bad:?}");
+        }
+    }
+}

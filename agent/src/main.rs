@@ -1,0 +1,145 @@
+//! The agent's binary: flags, logs, signals.
+
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use dockctl_agent::{join, run, settings, state::State};
+use dockctl_link::agent::Status;
+
+/// The agent beside a Docker engine: it dials the controller and keeps the link open.
+#[derive(Parser)]
+#[command(name = "dockctl-agent", version, args_override_self = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Enrol this host with a controller, then run.
+    Join(JoinArgs),
+    /// Run an enrolled agent: what systemd starts at boot.
+    Run(RunArgs),
+}
+
+#[derive(Args)]
+struct RunArgs {
+    /// Where the agent keeps its identity; only this agent may use it.
+    #[arg(long, env = "DOCKCTL_DATA_DIR", value_name = "DIR")]
+    data_dir: PathBuf,
+    /// The Docker engine: unix:///path, tcp://host:port (a socket proxy), https://host:port.
+    #[arg(long, env = "DOCKCTL_DOCKER", value_name = "URL")]
+    docker: Option<String>,
+    /// Print one line of JSON on stdout once connected.
+    #[arg(long, env = "DOCKCTL_READY_JSON")]
+    ready_json: bool,
+    /// Log lines as JSON.
+    #[arg(long, env = "DOCKCTL_LOG_JSON")]
+    log_json: bool,
+    /// A TOML file with the same flags.
+    #[arg(long, env = "DOCKCTL_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct JoinArgs {
+    /// The controller's agent port.
+    #[arg(value_name = "HOST:PORT", env = "DOCKCTL_CONTROLLER")]
+    controller: String,
+    /// The join token, from `dockctl agents token create`.
+    #[arg(long, env = "DOCKCTL_TOKEN", hide_env_values = true)]
+    token: String,
+    /// The agent's name; the host's name unless given.
+    #[arg(long, env = "DOCKCTL_NAME")]
+    name: Option<String>,
+    /// A label, k=v; may be given several times.
+    #[arg(long = "label", env = "DOCKCTL_LABEL", value_delimiter = ',', value_parser = label, value_name = "K=V")]
+    labels: Vec<(String, String)>,
+    /// Enrol and exit.
+    #[arg(long, env = "DOCKCTL_ONLY_JOIN")]
+    only_join: bool,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("a label is written key=value")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+fn main() -> ExitCode {
+    let result = settings::arguments(std::env::args_os().collect()).and_then(|arguments| {
+        let cli = Cli::parse_from(arguments);
+        // Two threads: an agent waits for Docker and the network, it does not compute.
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .context("cannot start")?;
+        runtime.block_on(work(cli))
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("dockctl-agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn work(cli: Cli) -> anyhow::Result<()> {
+    let shutdown = settings::shutdown_on_signals()?;
+    let (options, join) = match cli.command {
+        Command::Run(run) => (run, None),
+        Command::Join(JoinArgs { controller, token, name, labels, only_join, run }) => {
+            let name = match name {
+                Some(name) => name,
+                None => settings::host_name()?,
+            };
+            let labels: BTreeMap<_, _> = labels.into_iter().collect();
+            (run, Some((join::Join { controller, token, name, labels }, only_join)))
+        }
+    };
+    settings::start_logs(options.log_json);
+    let dir = options.data_dir.clone();
+    let state = tokio::task::spawn_blocking(move || State::open(&dir)).await??;
+    let identity = match join {
+        Some((join, only_join)) => {
+            let identity = join::join(&state, join, &shutdown).await?;
+            if only_join {
+                return Ok(());
+            }
+            identity
+        }
+        None => match (state.identity(), state.pending_enrollment()) {
+            (Some(identity), _) => identity,
+            // A crash came between asking and storing the answer: ask again, as the same agent.
+            (None, Some(pending)) => {
+                let join = join::Join {
+                    controller: pending.controller,
+                    token: pending.token,
+                    name: pending.name,
+                    labels: pending.labels,
+                };
+                join::join(&state, join, &shutdown).await?
+            }
+            (None, None) => anyhow::bail!(
+                "{} holds no identity; join first: dockctl-agent join HOST:PORT --token TOKEN --data-dir {0}",
+                options.data_dir.display()
+            ),
+        },
+    };
+    let docker = options.docker.or_else(|| std::env::var("DOCKER_HOST").ok()).unwrap_or_default();
+    let ready = |mut status: tokio::sync::watch::Receiver<Status>| {
+        if options.ready_json {
+            tokio::spawn(async move {
+                let connected = status.wait_for(|s| matches!(s, Status::Connected { .. })).await;
+                if let Ok(Status::Connected { agent_id, name }) = connected.as_deref() {
+                    println!("{}", serde_json::json!({ "agent": name, "id": agent_id }));
+                }
+            });
+        }
+    };
+    run::run(state, identity, docker, ready, shutdown).await
+}

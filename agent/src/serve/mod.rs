@@ -1,0 +1,53 @@
+//! The services of `dockctl.v1` that an agent serves, on its engine. The link calls them as it would
+//! any gRPC server; they know nothing of the link. Every stream ends its work at the engine as soon
+//! as its response is dropped.
+
+mod containers;
+mod images;
+mod stats;
+mod system;
+
+use std::{pin::Pin, sync::Arc};
+
+use dockctl_api::v1::{
+    container_service_server::ContainerServiceServer, image_service_server::ImageServiceServer,
+    system_service_server::SystemServiceServer,
+};
+use futures_util::Stream;
+use tonic::{Status, service::Routes};
+
+use crate::{engine::Engine, inventory::Handle};
+
+/// The longest request, bytes: all of them are small.
+const MAX_REQUEST: usize = 256 << 10;
+
+type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// What every service here works with.
+#[derive(Clone)]
+struct Agent {
+    engine: Engine,
+    inventory: Handle,
+    name: Arc<str>,
+}
+
+/// The services of the agent called `name`.
+pub fn routes(engine: Engine, inventory: Handle, name: Arc<str>) -> Routes {
+    let agent = Agent { engine, inventory, name };
+    Routes::new(
+        ContainerServiceServer::new(agent.clone())
+            .max_decoding_message_size(MAX_REQUEST)
+            .max_encoding_message_size(usize::MAX),
+    )
+    .add_service(
+        ImageServiceServer::new(agent.clone())
+            .max_decoding_message_size(MAX_REQUEST)
+            .max_encoding_message_size(usize::MAX),
+    )
+    .add_service(
+        SystemServiceServer::new(agent)
+            .max_decoding_message_size(MAX_REQUEST)
+            .max_encoding_message_size(usize::MAX),
+    )
+    .prepare()
+}

@@ -1,0 +1,121 @@
+//! What both daemons do before they work: flags from three places with one meaning each (the command
+//! line wins over `DOCKCTL_…` variables, which win over a TOML file), logs, and signals.
+
+use std::{ffi::OsString, path::Path};
+
+use anyhow::{Context as _, bail};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// The arguments with those of the TOML file (named by `--config` or `DOCKCTL_CONFIG`) put in after the
+/// subcommand, so that the user's own, which come later, override them. Keys are the flags' names
+/// without dashes in front; a key whose variable is set is left to the variable.
+///
+/// Errors: the file cannot be read, is no TOML, or holds tables or other odd values.
+pub fn arguments(given: Vec<OsString>) -> anyhow::Result<Vec<OsString>> {
+    let mut file = None;
+    for (n, argument) in given.iter().enumerate() {
+        let text = argument.to_string_lossy();
+        if text == "--config" {
+            file = given.get(n + 1).cloned();
+        } else if let Some(path) = text.strip_prefix("--config=") {
+            file = Some(path.into());
+        }
+    }
+    let Some(file) = file.or_else(|| std::env::var_os("DOCKCTL_CONFIG")) else { return Ok(given) };
+    let path = Path::new(&file);
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the configuration file {}", path.display()))?;
+    let added = from_toml(&text, |name| std::env::var_os(name).is_some())
+        .with_context(|| format!("in the configuration file {}", path.display()))?;
+    let mut all = given;
+    let at = all.len().min(2); // After the program and its subcommand.
+    all.splice(at..at, added);
+    Ok(all)
+}
+
+fn from_toml(text: &str, is_set: impl Fn(&str) -> bool) -> anyhow::Result<Vec<OsString>> {
+    let table: toml::Table = text.parse()?;
+    let mut added = Vec::new();
+    for (key, value) in table {
+        if is_set(&format!("DOCKCTL_{}", key.replace('-', "_").to_uppercase())) {
+            continue;
+        }
+        let values = match value {
+            toml::Value::Array(values) => values,
+            value => vec![value],
+        };
+        for value in values {
+            match value {
+                toml::Value::Boolean(true) => added.push(format!("--{key}").into()),
+                toml::Value::Boolean(false) => {}
+                toml::Value::String(text) => added.push(format!("--{key}={text}").into()),
+                toml::Value::Integer(n) => added.push(format!("--{key}={n}").into()),
+                _ => bail!("{key}: a flag's value is a string, a number, true, false or a list of strings"),
+            }
+        }
+    }
+    Ok(added)
+}
+
+/// Sends logs to stderr, as text or JSON; `DOCKCTL_LOG` sets the filter, "info" by default.
+pub fn start_logs(json: bool) {
+    let filter = EnvFilter::try_from_env("DOCKCTL_LOG").unwrap_or_else(|_| EnvFilter::new("info,sled=warn"));
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second call (standalone mode) keeps the first one's settings.
+    let _ = if json { logs.json().try_init() } else { logs.with_ansi(false).try_init() };
+}
+
+/// A token that SIGTERM and SIGINT cancel.
+pub fn shutdown_on_signals() -> anyhow::Result<CancellationToken> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
+    let shutdown = CancellationToken::new();
+    let token = shutdown.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+        token.cancel();
+    });
+    Ok(shutdown)
+}
+
+/// The host's name in the characters that agents' names may have.
+pub fn host_name() -> anyhow::Result<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .context("cannot read the host's name; give one with --name")?;
+    let name: String = text
+        .trim()
+        .chars()
+        .map(|c| c.to_ascii_lowercase())
+        .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' })
+        .take(63)
+        .collect();
+    let name = name.trim_start_matches(['.', '_', '-']);
+    if name.is_empty() {
+        bail!("the host has no usable name; give one with --name");
+    }
+    Ok(name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::from_toml;
+
+    #[test]
+    fn toml_becomes_flags() {
+        let text = "listen = '127.0.0.1:1'\nwith-agent = true\nready-json = false\nlabel = ['a=b', 'c=d']\n";
+        let flags = from_toml(text, |name| name == "DOCKCTL_LISTEN").unwrap();
+        assert_eq!(flags, ["--label=a=b", "--label=c=d", "--with-agent"]);
+    }
+
+    #[test]
+    fn odd_values_are_named() {
+        let error = from_toml("[listen]\nport = 1\n", |_| false).unwrap_err();
+        assert!(error.to_string().starts_with("listen:"), "{error}");
+    }
+}

@@ -1,0 +1,155 @@
+//! What dockctl adds to the engine beside it, measured against the engine's own socket in one run.
+//! Real controller, agent and dockctl binaries, a real engine; each figure starts its own fleet, so that
+//! none inherits another's memory or heartbeats. It fails only where something did not work (a line
+//! missing or out of order), never because of a figure.
+
+mod api;
+mod cli;
+mod engine;
+mod events;
+mod follow;
+mod harness;
+mod idle;
+mod lines;
+mod link;
+mod list;
+mod logs;
+mod measure;
+mod report;
+mod slow_readers;
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::{Context as _, Result, anyhow};
+use clap::{Parser, ValueEnum};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::timeout,
+};
+
+use crate::{engine::Engine, harness::Bench, report::Report};
+
+/// How long one benchmark may take before something must be stuck.
+const LIMIT: Duration = Duration::from_secs(300);
+/// Where a whole run leaves its figures.
+const RESULTS: &str = "bench/results/latest.json";
+
+/// Measures dockctl against the Docker engine's own socket and prints ratios.
+#[derive(Parser)]
+#[command(name = "dockctl-bench", version)]
+struct Args {
+    /// Short rounds: shows that everything works, measures badly.
+    #[arg(long)]
+    quick: bool,
+    /// Only these benchmarks.
+    #[arg(long, value_enum, value_name = "NAME")]
+    only: Vec<Name>,
+    /// Where to write the figures as JSON. Unless given, a whole run writes bench/results/latest.json
+    /// and a quick or partial one writes nothing.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Where the programs under test are, instead of beside this one.
+    #[arg(long, value_name = "DIR")]
+    bin_dir: Option<PathBuf>,
+}
+
+/// The benchmarks, in the order in which they run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Name {
+    /// Memory of a fleet with nothing to do.
+    Idle,
+    /// Lists of containers: one host, the whole fleet.
+    List,
+    /// How soon an event is known.
+    Events,
+    /// `dockctl ps` beside `docker ps`.
+    Cli,
+    /// Unary calls over the link against one hop.
+    Link,
+    /// Other calls beside 200 logs that nobody reads.
+    SlowReaders,
+    /// A container that prints as fast as it can.
+    Follow,
+    /// A whole log of 100 MB.
+    Logs,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match bench(Args::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("dockctl-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn bench(args: Args) -> Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let engine = Engine::from_environment()?;
+    let dir = tempfile::tempdir()?;
+    let bin_dir = match &args.bin_dir {
+        Some(dir) => dir.clone(),
+        None => beside_this_program()?,
+    };
+    let bench = Bench { engine, bin_dir, dir: dir.path().to_owned(), quick: args.quick };
+
+    let ended = tokio::select! {
+        ended = run(&bench, &args) => ended,
+        _ = interrupt.recv() => Err(anyhow!("interrupted")),
+        _ = terminate.recv() => Err(anyhow!("terminated")),
+    };
+    // The processes ended with their handles, when `run` did.
+    bench.engine.remove_containers().await.context("cannot remove the benchmark's containers")?;
+    if ended.is_err() {
+        eprintln!("the programs' logs are kept in {}", dir.keep().display());
+    }
+    ended
+}
+
+async fn run(bench: &Bench, args: &Args) -> Result<()> {
+    bench.engine.remove_containers().await?; // Of a run that was killed.
+    bench.engine.make_twenty().await?;
+    let mut report = Report::new(bench).await?;
+    let mut failed = Vec::new();
+    for name in Name::value_variants() {
+        if !args.only.is_empty() && !args.only.contains(name) {
+            continue;
+        }
+        let figures = match name {
+            Name::Idle => timeout(LIMIT, idle::run(bench)).await,
+            Name::List => timeout(LIMIT, list::run(bench)).await,
+            Name::Events => timeout(LIMIT, events::run(bench)).await,
+            Name::Cli => timeout(LIMIT, cli::run(bench)).await,
+            Name::Link => timeout(LIMIT, link::run(bench)).await,
+            Name::SlowReaders => timeout(LIMIT, Box::pin(slow_readers::run(bench))).await,
+            Name::Follow => timeout(LIMIT, follow::run(bench)).await,
+            Name::Logs => timeout(LIMIT, Box::pin(logs::run(bench))).await,
+        };
+        let late = || anyhow!("not done within {} s", LIMIT.as_secs());
+        match figures.map_err(|_| late()).flatten() {
+            Ok(figures) => report.add(figures),
+            Err(error) => {
+                eprintln!("{name:?} failed: {error:#}");
+                failed.push(format!("{name:?}"));
+            }
+        }
+    }
+    report.finish();
+    let whole = !args.quick && args.only.is_empty() && failed.is_empty();
+    if let Some(path) = args.out.clone().or_else(|| whole.then(|| RESULTS.into())) {
+        report.write(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        println!("written to {}", path.display());
+    }
+    match failed.is_empty() {
+        true => Ok(()),
+        false => Err(anyhow!("{} did not work", failed.join(", "))),
+    }
+}
+
+fn beside_this_program() -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    Ok(own.parent().context("this program is in no directory")?.to_owned())
+}

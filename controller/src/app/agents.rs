@@ -1,0 +1,200 @@
+//! The hosts of the fleet and the tokens that let new ones in.
+
+use std::{pin::Pin, time::SystemTime};
+
+use dockctl_api::{
+    error::{reason, status},
+    link::v1::goodbye::Reason,
+    v1::{
+        Agent, CreateJoinTokenRequest, CreateJoinTokenResponse, DeleteAgentRequest,
+        DeleteAgentResponse, DeleteJoinTokenRequest, DeleteJoinTokenResponse, GetAgentRequest,
+        GetAgentResponse, ListAgentsRequest, ListAgentsResponse, ListJoinTokensRequest,
+        ListJoinTokensResponse, RevokeAgentRequest, RevokeAgentResponse, UpdateAgentLabelsRequest,
+        UpdateAgentLabelsResponse, WatchAgentsRequest, WatchAgentsResponse,
+        agent_service_server::AgentService,
+    },
+};
+use futures_util::{Stream, stream};
+use tokio::sync::{broadcast::error::RecvError, mpsc};
+use tonic::{Code, Request, Response, Status};
+
+use super::{auth::Principal, join_tokens::JoinTokens, names::{self, Selector}};
+use crate::{
+    fleet::registry::{Change, Registry},
+    store::{self, AgentRecord},
+};
+
+/// Changes that may wait for a watcher to read.
+const WATCH_QUEUE: usize = 64;
+/// Longest reason of a revocation, characters.
+const MAX_REASON: usize = 200;
+
+/// AgentService.
+pub struct Agents {
+    /// The live fleet.
+    pub registry: Registry,
+    /// The store.
+    pub store: store::Handle,
+    /// The join tokens.
+    pub join_tokens: JoinTokens,
+}
+
+impl Agents {
+    async fn record(&self, agent: &str) -> Result<AgentRecord, Status> {
+        self.store.agent(agent).await.map_err(|error| match error {
+            store::StoreError::NotFound => status(
+                Code::NotFound,
+                reason::AGENT_NOT_FOUND,
+                format!("no agent is called {agent:?}"),
+                &[("agent", agent)],
+            ),
+            other => other.into(),
+        })
+    }
+
+    /// The agent as it is after its record was stored.
+    fn stored(&self, record: AgentRecord) -> Result<Agent, Status> {
+        let id = record.id.clone();
+        self.registry.put(record);
+        self.registry.agent(&id)
+    }
+}
+
+#[tonic::async_trait]
+impl AgentService for Agents {
+    async fn create_join_token(
+        &self,
+        request: Request<CreateJoinTokenRequest>,
+    ) -> Result<Response<CreateJoinTokenResponse>, Status> {
+        let by = request.extensions().get::<Principal>().map(|p| p.name.clone());
+        let by = by.unwrap_or_default();
+        let created = self.join_tokens.create(request.into_inner(), &by, SystemTime::now()).await?;
+        Ok(Response::new(created))
+    }
+
+    async fn list_join_tokens(
+        &self,
+        _: Request<ListJoinTokensRequest>,
+    ) -> Result<Response<ListJoinTokensResponse>, Status> {
+        Ok(Response::new(self.join_tokens.list(SystemTime::now()).await?))
+    }
+
+    async fn delete_join_token(
+        &self,
+        request: Request<DeleteJoinTokenRequest>,
+    ) -> Result<Response<DeleteJoinTokenResponse>, Status> {
+        Ok(Response::new(self.join_tokens.delete(request.into_inner()).await?))
+    }
+
+    async fn list_agents(
+        &self,
+        request: Request<ListAgentsRequest>,
+    ) -> Result<Response<ListAgentsResponse>, Status> {
+        let selector = Selector::parse(&request.get_ref().selector)?;
+        Ok(Response::new(ListAgentsResponse { agents: self.registry.agents(&selector) }))
+    }
+
+    async fn get_agent(
+        &self,
+        request: Request<GetAgentRequest>,
+    ) -> Result<Response<GetAgentResponse>, Status> {
+        let agent = self.registry.agent(&request.get_ref().agent)?;
+        Ok(Response::new(GetAgentResponse { agent: Some(agent) }))
+    }
+
+    type WatchAgentsStream = Pin<Box<dyn Stream<Item = Result<WatchAgentsResponse, Status>> + Send>>;
+
+    async fn watch_agents(
+        &self,
+        request: Request<WatchAgentsRequest>,
+    ) -> Result<Response<Self::WatchAgentsStream>, Status> {
+        let selector = Selector::parse(&request.get_ref().selector)?;
+        let (out, messages) = mpsc::channel(WATCH_QUEUE);
+        tokio::spawn(watch(self.registry.clone(), selector, out));
+        // The task ends when this receiver is dropped.
+        let messages = stream::unfold(messages, |mut messages| async move {
+            let message = messages.recv().await?;
+            Some((Ok(message), messages))
+        });
+        Ok(Response::new(Box::pin(messages)))
+    }
+
+    async fn update_agent_labels(
+        &self,
+        request: Request<UpdateAgentLabelsRequest>,
+    ) -> Result<Response<UpdateAgentLabelsResponse>, Status> {
+        let request = request.into_inner();
+        names::labels(&request.set)?;
+        request.remove.iter().try_for_each(|key| names::label_key(key))?;
+        let id = self.record(&request.agent).await?.id;
+        let record = self.store.update_agent_labels(&id, &request.set, &request.remove).await?;
+        Ok(Response::new(UpdateAgentLabelsResponse { agent: Some(self.stored(record)?) }))
+    }
+
+    async fn revoke_agent(
+        &self,
+        request: Request<RevokeAgentRequest>,
+    ) -> Result<Response<RevokeAgentResponse>, Status> {
+        let request = request.into_inner();
+        names::text("reason", &request.reason, MAX_REASON)?;
+        let id = self.record(&request.agent).await?.id;
+        let record = self.store.revoke_agent(&id, &request.reason).await?;
+        let message = match request.reason.as_str() {
+            "" => "the agent was revoked".to_owned(),
+            reason => format!("the agent was revoked: {reason}"),
+        };
+        let agent = self.stored(record)?;
+        self.registry.expel(&id, Reason::Revoked, &message);
+        Ok(Response::new(RevokeAgentResponse { agent: Some(agent) }))
+    }
+
+    async fn delete_agent(
+        &self,
+        request: Request<DeleteAgentRequest>,
+    ) -> Result<Response<DeleteAgentResponse>, Status> {
+        let id = self.record(&request.get_ref().agent).await?.id;
+        self.store.delete_agent(&id).await?;
+        self.registry.remove(&id);
+        Ok(Response::new(DeleteAgentResponse {}))
+    }
+}
+
+/// Sends every selected agent, then each change; after a lag every one again, since what counts is how
+/// they are, not how they came to be.
+async fn watch(registry: Registry, selector: Selector, out: mpsc::Sender<WatchAgentsResponse>) {
+    let mut changes = registry.changes();
+    let mut whole = true;
+    loop {
+        if std::mem::take(&mut whole) {
+            for agent in registry.agents(&selector) {
+                let message = WatchAgentsResponse { agent: Some(agent), deleted: false };
+                if out.send(message).await.is_err() {
+                    return;
+                }
+            }
+        }
+        let change = tokio::select! {
+            change = changes.recv() => change,
+            () = out.closed() => return,
+        };
+        let message = match change {
+            Ok(Change::Agent(id)) if registry.is_selected(&id, &selector) => {
+                let Ok(agent) = registry.agent(&id) else { continue };
+                WatchAgentsResponse { agent: Some(agent), deleted: false }
+            }
+            Ok(Change::Agent(_)) => continue,
+            Ok(Change::Deleted(agent)) if selector.matches(&agent.labels) => {
+                WatchAgentsResponse { agent: Some(*agent), deleted: true }
+            }
+            Ok(Change::Deleted(_)) => continue,
+            Err(RecvError::Lagged(_)) => {
+                whole = true;
+                continue;
+            }
+            Err(RecvError::Closed) => return,
+        };
+        if out.send(message).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Hashes passwords (argon2id, 19 MiB, 2 passes) off the async threads, two at a time, with a short
+//! line in front: a flood of logins costs neither memory nor the other callers' time. Called by
+//! `Auth` only.
+
+use std::sync::Arc;
+
+use argon2::{
+    Argon2,
+    password_hash::{PasswordHasher as _, PasswordVerifier as _, phc::PasswordHash},
+};
+use dockctl_api::{
+    error::{reason, status},
+    random,
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::{Code, Status};
+
+/// Hashes that run at once: 38 MiB.
+const AT_ONCE: usize = 2;
+/// Callers that wait for their turn; more are sent away.
+const WAITING: usize = 32;
+
+/// Hashes and verifies.
+pub(super) struct Hasher {
+    places: Arc<Semaphore>,
+    turns: Arc<Semaphore>,
+    /// A hash of nobody's password, for users that do not exist.
+    nobody: Arc<str>,
+}
+
+impl Hasher {
+    pub(super) async fn new() -> Result<Self, String> {
+        let hasher = Self {
+            places: Arc::new(Semaphore::new(AT_ONCE + WAITING)),
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
+            nobody: Arc::from(""),
+        };
+        let nobody = hasher.hash(hex::encode(random::<16>())).await?;
+        Ok(Self { nobody: nobody.into(), ..hasher })
+    }
+
+    /// The PHC string of a password.
+    pub(super) async fn hash(&self, password: String) -> Result<String, String> {
+        let hash = move || {
+            let hash = Argon2::default().hash_password(password.as_bytes());
+            hash.map(|hash| hash.to_string()).map_err(|error| error.to_string())
+        };
+        tokio::task::spawn_blocking(hash).await.map_err(|error| error.to_string())?
+    }
+
+    /// Whether a password fits a hash; one of a user that does not exist never does, and takes as
+    /// long. Errors: RESOURCE_EXHAUSTED TOO_MANY; INTERNAL if the hash is not one.
+    pub(super) async fn verify(
+        &self,
+        password: String,
+        hash: Option<String>,
+    ) -> Result<bool, Status> {
+        let turn = self.turn().await?;
+        let exists = hash.is_some();
+        let hash = hash.unwrap_or_else(|| self.nobody.as_ref().to_owned());
+        let verify = move || {
+            // Held until the work is done, even where the caller has hung up.
+            let _turn = turn;
+            let hash = PasswordHash::new(&hash).map_err(|error| error.to_string())?;
+            match Argon2::default().verify_password(password.as_bytes(), &hash) {
+                Ok(()) => Ok(true),
+                Err(argon2::password_hash::Error::PasswordInvalid) => Ok(false),
+                Err(error) => Err(error.to_string()),
+            }
+        };
+        let verified = tokio::task::spawn_blocking(verify).await;
+        match verified.map_err(|error| error.to_string()).and_then(|result| result) {
+            Ok(fits) => Ok(fits && exists),
+            Err(error) => {
+                tracing::error!(error, "a password could not be verified");
+                let message = "the password could not be verified; the controller's log says why";
+                Err(status(Code::Internal, reason::INTERNAL, message, &[]))
+            }
+        }
+    }
+
+    /// A turn to hash, and the place in line that led to it.
+    async fn turn(&self) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), Status> {
+        let too_many = || {
+            let message = "too many logins at once; try again in a moment";
+            status(Code::ResourceExhausted, reason::TOO_MANY, message, &[])
+        };
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| too_many())?;
+        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| too_many())?;
+        Ok((place, turn))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dockctl_api::error::reason_of;
+    use futures_util::future::join_all;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn passwords_fit_their_own_hash_only() {
+        let hasher = Hasher::new().await.unwrap();
+        let hash = hasher.hash("correct horse".to_owned()).await.unwrap();
+        assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
+        assert!(hasher.nobody.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "as dear as others");
+        let verify = |password: &str, hash: Option<&String>| {
+            hasher.verify(password.to_owned(), hash.cloned())
+        };
+        assert!(verify("correct horse", Some(&hash)).await.unwrap());
+        assert!(!verify("battery staple", Some(&hash)).await.unwrap());
+        assert!(!verify("correct horse", None).await.unwrap());
+        let broken = verify("x", Some(&"not a hash".to_owned())).await.unwrap_err();
+        assert_eq!(broken.code(), Code::Internal);
+    }
+
+    #[tokio::test]
+    async fn a_flood_is_sent_away_and_leaves_the_line_in_order() {
+        let hasher = Hasher::new().await.unwrap();
+        let tries = (0..100).map(|_| hasher.verify("x".to_owned(), None));
+        let results = join_all(tries).await;
+        let hashed = results.iter().filter(|r| r.is_ok()).count();
+        assert_eq!(hashed, AT_ONCE + WAITING);
+        for refused in results.iter().filter_map(|r| r.as_ref().err()) {
+            assert_eq!(reason_of(refused).as_deref(), Some("TOO_MANY"));
+        }
+        assert!(!hasher.verify("x".to_owned(), None).await.unwrap());
+        assert_eq!(hasher.places.available_permits(), AT_ONCE + WAITING);
+    }
+}

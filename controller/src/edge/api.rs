@@ -1,0 +1,151 @@
+//! The users' port: guard, then either the forwarder or the controller's own services.
+
+use std::{convert::Infallible, sync::Arc};
+
+use dockctl_api::{
+    error::{reason, status},
+    v1::{ServedBy, WithoutAgent},
+};
+use dockctl_link::framing;
+use http::{Method as HttpMethod, Request, Response, StatusCode, header};
+use futures_util::stream;
+use http_body::Frame;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::Incoming;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status, body::Body, service::Routes};
+use tower::ServiceExt as _;
+
+use crate::{
+    app::names::Selector,
+    error,
+    fleet::{
+        fanout::Fanout,
+        forward::{self, Caller, Opening},
+        registry::Registry,
+    },
+    guard::{Guard, Pass},
+};
+
+/// Unary calls under way at once; beyond it callers are told to wait.
+pub const MAX_UNARY: usize = 4_096;
+
+/// What answers users; cheap to clone.
+#[derive(Clone)]
+pub struct Api {
+    /// Who may.
+    pub guard: Guard,
+    /// The live fleet.
+    pub registry: Registry,
+    /// The controller's own services.
+    pub local: Routes,
+    /// A permit for each unary call under way, so that a drain can await them.
+    pub unary: Arc<Semaphore>,
+    /// Cancelled when streams must end because the controller stops.
+    pub draining: CancellationToken,
+}
+
+impl Api {
+    /// Answers one request.
+    pub async fn serve(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+        let path = request.uri().path().to_owned();
+        let answer = self.answer(request.map(Body::new)).await;
+        let refused = answer.as_ref().err().map_or(Code::Ok, Status::code);
+        let labels = [("method", path), ("refused", format!("{refused:?}"))];
+        // Only methods that exist become label values, or a stranger could make any number of them.
+        if refused != Code::Unimplemented {
+            metrics::counter!("dockctl_requests_total", &labels).increment(1);
+        }
+        Ok(answer.unwrap_or_else(|status| error::response(&status)))
+    }
+
+    async fn answer(self, request: Request<Body>) -> Result<Response<Body>, Status> {
+        let (mut head, body) = request.into_parts();
+        let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+        if head.method != HttpMethod::POST {
+            return Ok(error::plain(StatusCode::METHOD_NOT_ALLOWED, "gRPC calls are POST requests\n"));
+        }
+        if !content_type.is_some_and(|t| t == "application/grpc" || t.starts_with("application/grpc+")) {
+            let message = "this port speaks gRPC: content-type application/grpc\n";
+            return Ok(error::plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+        }
+        let path = head.uri.path().to_owned();
+        let Pass { method, principal } = self.guard.check(&path, &head.headers).await?;
+        let caller = principal.as_ref().map(|p| Caller {
+            user_id: p.user_id.clone(),
+            name: p.name.clone(),
+        });
+        if let Some(principal) = principal {
+            head.extensions.insert(principal);
+        }
+        let Some(method) = method else {
+            return self.local(Request::from_parts(head, body)).await;
+        };
+
+        let permit = match method.server_streaming || method.client_streaming {
+            true => None,
+            false => Some(self.unary.clone().try_acquire_owned().map_err(|_| {
+                let message = "too many calls are under way; try again in a moment";
+                status(Code::ResourceExhausted, reason::TOO_MANY, message, &[])
+            })?),
+        };
+        let response = if method.policy.served_by() == ServedBy::Controller {
+            self.local(Request::from_parts(head, body)).await
+        } else {
+            let caller = caller.unwrap_or_default();
+            let opening = forward::open(&method, body).await?;
+            let without = method.policy.without_agent();
+            let target = forward::target(&opening.message, without == WithoutAgent::Merged)?;
+            match (target.agent.is_empty(), without) {
+                (false, _) => {
+                    let spec = forward::spec(&method, opening, &head.headers, &caller)?;
+                    forward::forward(&self.registry, &target.agent, spec).await
+                }
+                (true, WithoutAgent::Unspecified) => Err(forward::agent_required()),
+                (true, WithoutAgent::Local) => {
+                    let Opening { message, .. } = opening;
+                    let body = Full::new(framing::frame(&message));
+                    self.local(Request::from_parts(head, Body::new(body))).await
+                }
+                (true, WithoutAgent::Merged) => Fanout {
+                    registry: self.registry.clone(),
+                    selector: Selector::parse(&target.selector)?,
+                    message: opening.message,
+                    headers: head.headers,
+                    method,
+                    caller,
+                }
+                .start(),
+            }
+        };
+        if permit.is_some() {
+            return response;
+        }
+        Ok(response?.map(|body| until_drained(body, self.draining)))
+    }
+
+    async fn local(&self, request: Request<Body>) -> Result<Response<Body>, Status> {
+        match self.local.clone().oneshot(request).await {
+            Ok(response) => Ok(response.map(Body::new)),
+            Err(never) => match never {},
+        }
+    }
+}
+
+/// Ends a stream with UNAVAILABLE, reason DRAINING, when the controller stops.
+fn until_drained(body: Body, draining: CancellationToken) -> Body {
+    let frames = stream::unfold(Some((body, draining)), |state| async move {
+        let (mut body, draining) = state?;
+        tokio::select! {
+            frame = body.frame() => frame.map(|frame| (frame, Some((body, draining)))),
+            () = draining.cancelled() => {
+                let message = "the controller is stopping; ask again in a moment";
+                let stopping = status(Code::Unavailable, reason::DRAINING, message, &[]);
+                let trailers = framing::trailers(&framing::end_of(&stopping));
+                Some((Ok(Frame::trailers(trailers)), None))
+            }
+        }
+    });
+    Body::new(StreamBody::new(frames))
+}

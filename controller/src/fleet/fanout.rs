@@ -1,0 +1,251 @@
+//! Merges the same call's streams of many agents into one. Generic: the convention that `policy`
+//! checks (answer field 1 is `agent`, field 15 is `notice`) is all that it knows of the messages.
+//! A slow or dead agent never holds the others back; agents that come while it runs join in.
+
+use std::{collections::HashMap, sync::Arc};
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use dockctl_api::{
+    error::{self, reason, reason_of, status},
+    policy::Method,
+    v1::Notice,
+};
+use dockctl_link::{
+    controller::{CallSpec, Session},
+    framing::{self, Deframer},
+};
+use futures_util::stream;
+use http::{HeaderMap, HeaderValue, Response, header::CONTENT_TYPE};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
+use prost::{Message as _, encoding};
+use tokio::{
+    sync::{broadcast::error::RecvError, mpsc},
+    task::JoinSet,
+};
+use tonic::{Code, Status, body::Body};
+
+use super::{
+    forward::{Caller, Opening, spec},
+    registry::{Change, Registry},
+};
+use crate::app::names::Selector;
+
+/// Messages of all agents that may wait for the caller to read.
+const QUEUE: usize = 64;
+/// Largest single message that is merged, bytes.
+const MAX_MESSAGE: usize = 4 * 1024 * 1024;
+
+/// A merged call; `run` drives it in the background of its response.
+pub struct Fanout {
+    /// The live fleet.
+    pub registry: Registry,
+    /// The rpc.
+    pub method: Method,
+    /// The request message, sent to every agent as it is.
+    pub message: Bytes,
+    /// Which agents.
+    pub selector: Selector,
+    /// The request's headers, for the deadline.
+    pub headers: HeaderMap,
+    /// Who asks.
+    pub caller: Caller,
+}
+
+/// How one agent's stream ended.
+struct Ended {
+    agent_id: String,
+    agent: String,
+    status: Status,
+    delivered: bool,
+}
+
+impl Fanout {
+    /// Starts the calls and returns the merged answer. Dropping the answer cancels every call.
+    pub fn start(self) -> Result<Response<Body>, Status> {
+        self.spec()?; // A malformed header is said at once.
+        let (out, merged) = mpsc::channel(QUEUE);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(self.run(out));
+        // The set lives in the stream: when the caller goes away, everything below it ends.
+        let frames = stream::unfold((merged, tasks), |(mut merged, tasks)| async move {
+            let frame: Frame<Bytes> = merged.recv().await?;
+            Some((Ok::<_, Status>(frame), (merged, tasks)))
+        });
+        let mut response = Response::new(Body::new(StreamBody::new(frames)));
+        let grpc = HeaderValue::from_static("application/grpc");
+        response.headers_mut().insert(CONTENT_TYPE, grpc);
+        Ok(response)
+    }
+
+    fn spec(&self) -> Result<CallSpec, Status> {
+        let opening = Opening { message: self.message.clone(), rest: None };
+        spec(&self.method, opening, &self.headers, &self.caller)
+    }
+
+    async fn run(self, out: mpsc::Sender<Frame<Bytes>>) {
+        let mut changes = self.registry.changes();
+        let mut streams = JoinSet::new();
+        // The epoch that an agent's stream runs or ran on: a new session is a new stream, unless the
+        // old one had come to its own end.
+        let mut started: HashMap<String, u64> = HashMap::new();
+        let mut refused: Option<Status> = None;
+        let mut delivered = false;
+        for (agent_id, agent, session) in self.registry.sessions(&self.selector) {
+            match session {
+                Ok(session) => {
+                    started.insert(agent_id, session.epoch);
+                    self.start_one(&mut streams, session, out.clone());
+                }
+                Err(status) => {
+                    if out.send(notice(&agent, reason::AGENT_OFFLINE, status.message())).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+        while !streams.is_empty() {
+            tokio::select! {
+                Some(ended) = streams.join_next() => {
+                    let Ok(ended) = ended else { continue };
+                    delivered |= ended.delivered;
+                    if ended.status.code() == Code::Ok {
+                        started.insert(ended.agent_id, u64::MAX);
+                        continue;
+                    }
+                    if reason_of(&ended.status).as_deref() == Some(reason::CONTAINER_NOT_FOUND) {
+                        started.insert(ended.agent_id, u64::MAX);
+                        refused.get_or_insert(ended.status);
+                        continue;
+                    }
+                    delivered = true; // It had what was asked for, so the whole is no refusal.
+                    let name = reason_of(&ended.status).unwrap_or_else(|| reason::LINK_LOST.to_owned());
+                    let frame = notice(&ended.agent, &name, ended.status.message());
+                    if out.send(frame).await.is_err() { return }
+                }
+                change = changes.recv() => {
+                    if matches!(change, Err(RecvError::Closed)) { continue }
+                    let joins = matches!(change, Ok(Change::Agent(_)) | Err(RecvError::Lagged(_)));
+                    if !joins { continue }
+                    for (agent_id, _, session) in self.registry.sessions(&self.selector) {
+                        let Ok(session) = session else { continue };
+                        if started.get(&agent_id).is_none_or(|epoch| *epoch < session.epoch) {
+                            started.insert(agent_id, session.epoch);
+                            self.start_one(&mut streams, session, out.clone());
+                        }
+                    }
+                }
+            }
+        }
+        let end = match refused {
+            Some(status) if !delivered => status,
+            _ => Status::new(Code::Ok, ""),
+        };
+        let _ = out.send(Frame::trailers(framing::trailers(&framing::end_of(&end)))).await;
+    }
+
+    fn start_one(
+        &self,
+        streams: &mut JoinSet<Ended>,
+        session: Arc<Session>,
+        out: mpsc::Sender<Frame<Bytes>>,
+    ) {
+        let Ok(spec) = self.spec() else { return };
+        streams.spawn(async move {
+            let (agent_id, agent) = (session.agent_id.clone(), session.name.clone());
+            let mut delivered = false;
+            let status = match session.call(spec).await {
+                Ok(response) => copy(&agent, response, &out, &mut delivered).await,
+                Err(status) => status,
+            };
+            Ended { agent_id, agent, status, delivered }
+        });
+    }
+}
+
+/// Copies one agent's messages, each with the agent's true name, and returns how the stream ended.
+async fn copy(
+    agent: &str,
+    response: Response<Body>,
+    out: &mpsc::Sender<Frame<Bytes>>,
+    delivered: &mut bool,
+) -> Status {
+    let mut deframer = Deframer::default();
+    let mut body = response.into_body();
+    while let Some(frame) = body.frame().await {
+        let data = match frame.map(Frame::into_data) {
+            Ok(Ok(data)) => data,
+            Ok(Err(frame)) => {
+                let end = frame.trailers_ref().and_then(framing::end_in).unwrap_or_default();
+                return framing::status_of(&end);
+            }
+            Err(status) => return status,
+        };
+        deframer.push(&data);
+        let mut named = BytesMut::new();
+        loop {
+            match deframer.next(MAX_MESSAGE) {
+                Ok(Some(message)) => relabel(&mut named, &message, agent),
+                Ok(None) => break,
+                Err(status) => return status,
+            }
+        }
+        *delivered |= !named.is_empty();
+        if !named.is_empty() && out.send(Frame::data(named.freeze())).await.is_err() {
+            return Status::cancelled("the caller went away");
+        }
+    }
+    status(Code::Unavailable, reason::LINK_LOST, "the stream broke off", &[(error::RAN, error::MAYBE_RAN)])
+}
+
+/// Appends a framed message with its field 1 set to `agent`. A later value of a protobuf field
+/// replaces an earlier one, so whatever the agent wrote there does not count.
+fn relabel(out: &mut BytesMut, message: &[u8], agent: &str) {
+    let name = agent.to_owned();
+    let length = message.len() + encoding::string::encoded_len(1, &name);
+    out.reserve(framing::PREFIX + length);
+    out.put_u8(0);
+    out.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+    out.put_slice(message);
+    encoding::string::encode(1, &name, out);
+}
+
+/// A message with nothing but its agent and a notice.
+fn notice(agent: &str, reason: &str, message: &str) -> Frame<Bytes> {
+    let notice = Notice { reason: reason.to_owned(), message: message.to_owned() };
+    let mut bare = BytesMut::new();
+    let length = notice.encoded_len() as u64;
+    encoding::encode_key(15, encoding::WireType::LengthDelimited, &mut bare);
+    encoding::encode_varint(length, &mut bare);
+    bare.put_slice(&notice.encode_to_vec());
+    let mut out = BytesMut::new();
+    relabel(&mut out, &bare, agent);
+    Frame::data(out.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dockctl_api::v1::StreamStatsResponse;
+
+    fn decode(framed: &[u8]) -> StreamStatsResponse {
+        StreamStatsResponse::decode(&framed[framing::PREFIX..]).unwrap()
+    }
+
+    #[test]
+    fn an_agent_cannot_speak_for_another() {
+        let lie = StreamStatsResponse { agent: "db-1".into(), pids: 7, ..Default::default() };
+        let mut out = BytesMut::new();
+        relabel(&mut out, &lie.encode_to_vec(), "web-1");
+        let told = decode(&out);
+        assert_eq!((told.agent.as_str(), told.pids), ("web-1", 7));
+    }
+
+    #[test]
+    fn a_notice_is_a_message_of_the_stream() {
+        let Ok(framed) = notice("web-1", "AGENT_OFFLINE", "gone").into_data() else { panic!("data") };
+        let told = decode(&framed);
+        assert_eq!(told.agent, "web-1");
+        assert_eq!(told.notice.unwrap().reason, "AGENT_OFFLINE");
+    }
+}

@@ -1,0 +1,163 @@
+//! What the link asks of the controller: enrolment and renewal go to `app::enroll`, admission to the
+//! store and the registry, and what agents tell goes to the registry.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use dockctl_api::{
+    error::{reason, status},
+    link::v1::{
+        EnrollRequest, EnrollResponse, Hello, RenewRequest, RenewResponse, goodbye::Reason,
+    },
+};
+use dockctl_link::{
+    backoff,
+    controller::{Admission, Host, PeerIdentity, Session, Update},
+};
+use tonic::{Code, Status};
+
+use super::registry::Registry;
+use crate::{
+    app::enroll::Enroller,
+    store::{self, AgentRefused, Connection, unix_ms},
+};
+
+/// The controller as the link sees it.
+pub struct LinkHost {
+    /// The live fleet.
+    pub registry: Registry,
+    /// The store.
+    pub store: store::Handle,
+    /// Enrolment and renewal.
+    pub enroller: Enroller,
+    /// How long an agent's certificate is good for.
+    pub certificate_lifetime: Duration,
+    /// Time between two pings.
+    pub heartbeat: Duration,
+}
+
+const CLONED: &str = "two machines live on this identity: delete the agent and join each machine anew";
+
+impl LinkHost {
+    /// Locks an agent whose identity two machines share, and ends its session.
+    async fn lock(&self, agent_id: &str) -> Result<(), Status> {
+        let record = self.store.lock_agent(agent_id, CLONED).await?;
+        tracing::error!(agent = %record.name, "ALARM: {CLONED}");
+        metrics::counter!("dockctl_identities_locked_total").increment(1);
+        self.registry.put(record);
+        self.registry.expel(agent_id, Reason::Locked, CLONED);
+        Ok(())
+    }
+
+    async fn refused(&self, agent_id: &str, refused: AgentRefused) -> Status {
+        if matches!(refused, AgentRefused::Locked { newly: true, .. })
+            && let Err(error) = self.lock(agent_id).await
+        {
+            return error;
+        }
+        refused.into()
+    }
+}
+
+#[async_trait::async_trait]
+impl Host for LinkHost {
+    async fn enroll(&self, request: EnrollRequest, from: SocketAddr) -> Result<EnrollResponse, Status> {
+        let response = self.enroller.enroll(request, from, SystemTime::now()).await?;
+        let record = self.store.agent(&response.agent_id).await?;
+        tracing::info!(agent = %record.name, id = %record.id, %from, "enrolled");
+        self.registry.put(record);
+        Ok(response)
+    }
+
+    async fn renew(&self, peer: PeerIdentity, request: RenewRequest) -> Result<RenewResponse, Status> {
+        let renewed =
+            self.enroller.renew(&peer.agent_id, peer.generation, request, SystemTime::now()).await;
+        // A renewal with an old generation has locked the agent in the store.
+        if let Ok(record) = self.store.agent(&peer.agent_id).await {
+            let locked = matches!(record.standing, store::Standing::Locked { .. });
+            self.registry.put(record);
+            if locked {
+                self.registry.expel(&peer.agent_id, Reason::Locked, CLONED);
+            }
+        }
+        renewed
+    }
+
+    async fn admit(
+        &self,
+        peer: &PeerIdentity,
+        hello: &Hello,
+        from: SocketAddr,
+    ) -> Result<Admission, Status> {
+        let connection = Connection {
+            generation: peer.generation,
+            version: hello.version.clone(),
+            platform: hello.platform.clone(),
+            address: from.to_string(),
+        };
+        let now = SystemTime::now();
+        let record = match self.store.connect_agent(&peer.agent_id, connection, unix_ms(now)).await {
+            Ok(record) => record,
+            Err(refused) => return Err(self.refused(&peer.agent_id, refused).await),
+        };
+        if !self.registry.admit_process(&peer.agent_id, &hello.process_id) {
+            self.lock(&peer.agent_id).await?;
+            return Err(status(Code::PermissionDenied, reason::IDENTITY_LOCKED, CLONED, &[]));
+        }
+        let admission = Admission {
+            epoch: record.epoch,
+            name: record.name.clone(),
+            renew_after: self.renew_after(peer, now),
+            heartbeat: self.heartbeat,
+        };
+        self.registry.put(record);
+        Ok(admission)
+    }
+
+    fn opened(&self, session: Arc<Session>) {
+        tracing::info!(agent = %session.name, epoch = session.epoch, from = %session.address, "connected");
+        metrics::counter!("dockctl_agent_sessions_total").increment(1);
+        self.registry.opened(session);
+    }
+
+    fn told(&self, session: &Arc<Session>, update: Update) {
+        match update {
+            Update::Inventory(frame) => {
+                let now = SystemTime::now();
+                self.registry.told(session, false, |view| view.apply(&session.name, frame, now));
+            }
+            Update::Engine(engine) => self.registry.told(session, true, |view| view.engine = engine),
+            Update::Event(event) => self.registry.event(session, event),
+        }
+    }
+
+    fn changed(&self, session: &Arc<Session>) {
+        self.registry.measured(session);
+    }
+
+    fn closed(&self, session: &Arc<Session>, cause: String) {
+        tracing::info!(agent = %session.name, epoch = session.epoch, %cause, "disconnected");
+        if !self.registry.closed(session, &cause) {
+            return;
+        }
+        let (store, id) = (self.store.clone(), session.agent_id.clone());
+        let heard = unix_ms(session.health().heard_at);
+        tokio::spawn(async move {
+            if let Err(error) = store.touch_agents(vec![(id, heard)]).await {
+                tracing::warn!(%error, "cannot store when an agent was last seen");
+            }
+        });
+    }
+}
+
+impl LinkHost {
+    /// At a random point of 50 to 70 % of the certificate's life.
+    fn renew_after(&self, peer: &PeerIdentity, now: SystemTime) -> Duration {
+        let left = peer.not_after.duration_since(now).unwrap_or_default();
+        let kept = self.certificate_lifetime.mul_f64(0.3 + 0.2 * backoff::random());
+        left.saturating_sub(kept)
+    }
+}

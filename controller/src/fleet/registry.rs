@@ -1,0 +1,446 @@
+//! The fleet as it is now: every enrolled agent, its session if it has one, and its host's view. The
+//! store is behind it: what must outlive the process is written there first.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Duration,
+};
+
+use dockctl_api::{
+    error::{self, reason, status},
+    link::v1::goodbye::Reason,
+    v1::{Agent, AgentStanding, AgentState, AgentView, Event, Notice},
+};
+use dockctl_link::{controller::Session, liveness::State};
+use tokio::sync::broadcast;
+use tonic::{Code, Status};
+
+use super::inventory::View;
+use crate::{
+    app::names::Selector,
+    store::{AgentRecord, Standing, system_time},
+};
+
+/// Events and changes that a slow watcher may lag behind before it is told that it missed some.
+const WATCH_QUEUE: usize = 4_096;
+/// Former process ids remembered for each agent.
+const FORMER: usize = 8;
+
+/// The fleet; cheap to clone.
+#[derive(Clone)]
+pub struct Registry {
+    fleet: Arc<RwLock<Fleet>>,
+    changes: broadcast::Sender<Change>,
+    events: broadcast::Sender<Arc<FleetEvent>>,
+}
+
+/// An agent changed: its session, standing, labels, engine or its very existence.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// The agent with this id; look it up for what it is now.
+    Agent(String),
+    /// A deleted agent, as it was last.
+    Deleted(Box<Agent>),
+}
+
+/// Something that happened in the fleet.
+#[derive(Debug)]
+pub struct FleetEvent {
+    /// The agent's id.
+    pub agent_id: String,
+    /// The agent's name.
+    pub agent: String,
+    /// What happened.
+    pub what: Happened,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Happened {
+    /// The engine said something.
+    Event(Event),
+    /// The agent itself came or went.
+    Notice(Notice),
+}
+
+#[derive(Default)]
+struct Fleet {
+    agents: HashMap<String, Entry>,
+    by_name: HashMap<String, String>,
+}
+
+struct Entry {
+    record: AgentRecord,
+    session: Option<Arc<Session>>,
+    cause: String,
+    view: View,
+    process: Option<String>,
+    former: VecDeque<String>,
+}
+
+impl Entry {
+    fn new(record: AgentRecord) -> Self {
+        Self {
+            record,
+            session: None,
+            cause: "it has not connected since the controller started".to_owned(),
+            view: View::default(),
+            process: None,
+            former: VecDeque::new(),
+        }
+    }
+
+    fn stale_cause(&self) -> Option<String> {
+        if self.session.is_none() {
+            return Some(self.offline_cause());
+        }
+        let engine = &self.view.engine;
+        (!engine.available && !engine.error.is_empty())
+            .then(|| format!("its Docker engine does not answer: {}", engine.error))
+    }
+
+    fn offline_cause(&self) -> String {
+        match &self.record.standing {
+            Standing::Active => self.cause.clone(),
+            Standing::Locked { reason } => format!("its identity is locked: {reason}"),
+            Standing::Revoked { reason } if reason.is_empty() => "it was revoked".to_owned(),
+            Standing::Revoked { reason } => format!("it was revoked: {reason}"),
+        }
+    }
+
+    fn to_agent(&self) -> Agent {
+        let record = &self.record;
+        let health = self.session.as_ref().map(|s| s.health());
+        let (running, total) = self.view.counts();
+        let duration = |d: Duration| prost_types::Duration::try_from(d).ok();
+        let time = |ms: i64| Some(system_time(ms).into());
+        let heard = health.as_ref().map(|h| h.heard_at);
+        Agent {
+            id: record.id.clone(),
+            name: record.name.clone(),
+            labels: record.labels.clone(),
+            state: match health.as_ref().map(|h| h.state) {
+                None => AgentState::Offline,
+                Some(State::Live) => AgentState::Connected,
+                Some(State::Suspect | State::Dead) => AgentState::Suspect,
+            }
+            .into(),
+            cause: match health.as_ref().map(|h| h.state) {
+                None => self.offline_cause(),
+                Some(State::Live) => String::new(),
+                Some(State::Suspect | State::Dead) => "a heartbeat is overdue".to_owned(),
+            },
+            standing: match &record.standing {
+                Standing::Active => AgentStanding::Active,
+                Standing::Locked { .. } => AgentStanding::Locked,
+                Standing::Revoked { .. } => AgentStanding::Revoked,
+            }
+            .into(),
+            enrolled_at: time(record.enrolled_at),
+            last_seen_at: heard.or_else(|| record.last_seen_at.map(system_time)).map(Into::into),
+            connected_at: self.session.as_ref().map(|s| s.opened_at.into()),
+            round_trip: health.as_ref().and_then(|h| h.round_trip).and_then(duration),
+            clock_offset: health.as_ref().and_then(|h| h.clock_offset_ms).map(|ms| {
+                prost_types::Duration {
+                    seconds: ms / 1_000,
+                    nanos: i32::try_from(ms % 1_000).unwrap_or(0) * 1_000_000,
+                }
+            }),
+            epoch: record.epoch,
+            version: record.version.clone(),
+            platform: record.platform.clone(),
+            engine: Some(self.view.engine.clone()),
+            address: record.address.clone(),
+            certificate_expires_at: time(record.certificate_expires_at),
+            containers_running: running,
+            containers_total: total,
+        }
+    }
+}
+
+impl Registry {
+    /// The fleet that the store knows; nobody is connected yet.
+    pub fn new(records: Vec<AgentRecord>) -> Self {
+        let mut fleet = Fleet::default();
+        for record in records {
+            fleet.by_name.insert(record.name.clone(), record.id.clone());
+            fleet.agents.insert(record.id.clone(), Entry::new(record));
+        }
+        Self {
+            fleet: Arc::new(RwLock::new(fleet)),
+            changes: broadcast::Sender::new(WATCH_QUEUE),
+            events: broadcast::Sender::new(WATCH_QUEUE),
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Fleet> {
+        self.fleet.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Fleet> {
+        self.fleet.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes from now on.
+    pub fn changes(&self) -> broadcast::Receiver<Change> {
+        self.changes.subscribe()
+    }
+
+    /// Events of the whole fleet from now on.
+    pub fn events(&self) -> broadcast::Receiver<Arc<FleetEvent>> {
+        self.events.subscribe()
+    }
+
+    fn changed(&self, id: &str) {
+        let _ = self.changes.send(Change::Agent(id.to_owned()));
+    }
+
+    fn happened(&self, session: &Session, what: Happened) {
+        let event = FleetEvent {
+            agent_id: session.agent_id.clone(),
+            agent: session.name.clone(),
+            what,
+        };
+        let _ = self.events.send(Arc::new(event));
+    }
+
+    // --- what the store has written
+
+    /// Takes in a record that the store has written.
+    pub fn put(&self, record: AgentRecord) {
+        let id = record.id.clone();
+        {
+            let mut fleet = self.write();
+            fleet.by_name.insert(record.name.clone(), id.clone());
+            match fleet.agents.get_mut(&id) {
+                Some(entry) => entry.record = record,
+                None => {
+                    fleet.agents.insert(id.clone(), Entry::new(record));
+                }
+            }
+        }
+        self.changed(&id);
+    }
+
+    /// Forgets an agent that the store has deleted, and ends its session.
+    pub fn remove(&self, id: &str) {
+        self.expel(id, Reason::Revoked, "the agent was deleted");
+        let gone = {
+            let mut fleet = self.write();
+            let gone = fleet.agents.remove(id);
+            if let Some(entry) = &gone {
+                fleet.by_name.remove(&entry.record.name);
+            }
+            gone
+        };
+        if let Some(entry) = gone {
+            let _ = self.changes.send(Change::Deleted(Box::new(entry.to_agent())));
+        }
+    }
+
+    /// Ends an agent's session, if it has one, and tells it why.
+    pub fn expel(&self, id: &str, reason: Reason, message: &str) {
+        let session = self.read().agents.get(id).and_then(|e| e.session.clone());
+        if let Some(session) = session {
+            session.goodbye(reason, message, Duration::ZERO);
+        }
+    }
+
+    /// Ends every session with a word to come back within `return_within`.
+    pub fn drain(&self, return_within: Duration) {
+        let sessions: Vec<_> =
+            self.read().agents.values().filter_map(|e| e.session.clone()).collect();
+        for session in sessions {
+            session.goodbye(Reason::Draining, "the controller is stopping", return_within);
+        }
+    }
+
+    // --- what the link tells
+
+    /// Whether this process may speak for the agent. False when it had been replaced by another one:
+    /// then two living machines share one identity.
+    pub fn admit_process(&self, id: &str, process: &str) -> bool {
+        let mut fleet = self.write();
+        let Some(entry) = fleet.agents.get_mut(id) else { return true };
+        if entry.former.iter().any(|former| former == process) {
+            return false;
+        }
+        if entry.process.as_deref() != Some(process) {
+            if let Some(former) = entry.process.replace(process.to_owned()) {
+                entry.former.push_back(former);
+            }
+            if entry.former.len() > FORMER {
+                entry.former.pop_front();
+            }
+        }
+        true
+    }
+
+    /// A session was admitted. It replaces an older one, which is told; an older one that comes late
+    /// is itself told and never listed.
+    pub fn opened(&self, session: Arc<Session>) {
+        let loser = {
+            let mut fleet = self.write();
+            match fleet.agents.get_mut(&session.agent_id) {
+                None => Some(session.clone()), // Deleted while it was being admitted.
+                Some(entry) => match &entry.session {
+                    Some(current) if current.epoch > session.epoch => Some(session.clone()),
+                    _ => {
+                        entry.view.restart();
+                        entry.session.replace(session.clone())
+                    }
+                },
+            }
+        };
+        if let Some(loser) = loser {
+            let message = "a newer session of this agent took over";
+            loser.goodbye(Reason::Superseded, message, Duration::ZERO);
+        }
+        self.changed(&session.agent_id);
+        let notice = Notice { reason: "AGENT_CONNECTED".into(), message: "the agent is connected".into() };
+        self.happened(&session, Happened::Notice(notice));
+    }
+
+    /// Works on the view of a session that still is the agent's current one; `loud` tells watchers.
+    pub fn told(&self, session: &Session, loud: bool, work: impl FnOnce(&mut View)) {
+        {
+            let mut fleet = self.write();
+            let Some(entry) = fleet.agents.get_mut(&session.agent_id) else { return };
+            if entry.session.as_ref().is_none_or(|s| s.epoch != session.epoch) {
+                return;
+            }
+            work(&mut entry.view);
+        }
+        if loud {
+            self.changed(&session.agent_id);
+        }
+    }
+
+    /// An event came from a session.
+    pub fn event(&self, session: &Session, event: Event) {
+        self.happened(session, Happened::Event(event));
+    }
+
+    /// A session's measurements changed.
+    pub fn measured(&self, session: &Session) {
+        self.changed(&session.agent_id);
+    }
+
+    /// A session ended. Returns whether it was the current one.
+    pub fn closed(&self, session: &Session, cause: &str) -> bool {
+        let heard = session.health().heard_at;
+        {
+            let mut fleet = self.write();
+            let Some(entry) = fleet.agents.get_mut(&session.agent_id) else { return false };
+            if entry.session.as_ref().is_none_or(|s| s.epoch != session.epoch) {
+                return false;
+            }
+            entry.session = None;
+            cause.clone_into(&mut entry.cause);
+            entry.record.last_seen_at = Some(crate::store::unix_ms(heard));
+        }
+        self.changed(&session.agent_id);
+        let notice = Notice { reason: reason::AGENT_OFFLINE.into(), message: cause.to_owned() };
+        self.happened(session, Happened::Notice(notice));
+        true
+    }
+
+    // --- what users ask
+
+    /// One agent by name or id.
+    pub fn agent(&self, name_or_id: &str) -> Result<Agent, Status> {
+        let fleet = self.read();
+        let entry = fleet.find(name_or_id).ok_or_else(|| not_found(name_or_id))?;
+        Ok(entry.to_agent())
+    }
+
+    /// The agents that a selector selects, ordered by name.
+    pub fn agents(&self, selector: &Selector) -> Vec<Agent> {
+        let fleet = self.read();
+        let selected = fleet.agents.values().filter(|e| selector.matches(&e.record.labels));
+        let mut agents: Vec<_> = selected.map(Entry::to_agent).collect();
+        agents.sort_by(|a, b| a.name.cmp(&b.name));
+        agents
+    }
+
+    /// How many agents have a session, and how many there are.
+    pub fn counts(&self) -> (usize, usize) {
+        let fleet = self.read();
+        let connected = fleet.agents.values().filter(|e| e.session.is_some()).count();
+        (connected, fleet.agents.len())
+    }
+
+    /// The session of one agent by name or id. Errors: AGENT_NOT_FOUND, AGENT_OFFLINE (NOT_SENT).
+    pub fn session(&self, name_or_id: &str) -> Result<Arc<Session>, Status> {
+        let fleet = self.read();
+        let entry = fleet.find(name_or_id).ok_or_else(|| not_found(name_or_id))?;
+        entry.session.clone().ok_or_else(|| offline(entry))
+    }
+
+    /// Every selected agent: its id and name, and its session or why it has none; ordered by name.
+    pub fn sessions(&self, selector: &Selector) -> Vec<(String, String, Result<Arc<Session>, Status>)> {
+        let fleet = self.read();
+        let selected = fleet.agents.values().filter(|e| selector.matches(&e.record.labels));
+        let mut sessions: Vec<_> = selected
+            .map(|e| {
+                let session = e.session.clone().ok_or_else(|| offline(e));
+                (e.record.id.clone(), e.record.name.clone(), session)
+            })
+            .collect();
+        sessions.sort_by(|a, b| a.1.cmp(&b.1));
+        sessions
+    }
+
+    /// Whether an agent has labels that a selector selects; false for an unknown one.
+    pub fn is_selected(&self, id: &str, selector: &Selector) -> bool {
+        selector.is_empty()
+            || self.read().agents.get(id).is_some_and(|e| selector.matches(&e.record.labels))
+    }
+
+    /// Visits the view of each selected agent in the order of their names.
+    pub fn visit(&self, selector: &Selector, mut visitor: impl FnMut(AgentView, &View)) {
+        let fleet = self.read();
+        let mut selected: Vec<_> =
+            fleet.agents.values().filter(|e| selector.matches(&e.record.labels)).collect();
+        selected.sort_by(|a, b| a.record.name.cmp(&b.record.name));
+        for entry in selected {
+            let cause = entry.stale_cause();
+            let as_of = match &entry.session {
+                Some(session) if cause.is_none() => Some(session.health().heard_at),
+                _ => entry.view.as_of,
+            };
+            let view = AgentView {
+                agent: entry.record.name.clone(),
+                as_of: as_of.map(Into::into),
+                stale: cause.is_some(),
+                cause: cause.unwrap_or_default(),
+            };
+            visitor(view, &entry.view);
+        }
+    }
+}
+
+impl Fleet {
+    fn find(&self, name_or_id: &str) -> Option<&Entry> {
+        self.agents
+            .get(name_or_id)
+            .or_else(|| self.agents.get(self.by_name.get(name_or_id)?))
+    }
+}
+
+fn not_found(agent: &str) -> Status {
+    let message = format!("no agent is called {agent:?}");
+    status(Code::NotFound, reason::AGENT_NOT_FOUND, message, &[("agent", agent)])
+}
+
+fn offline(entry: &Entry) -> Status {
+    let (name, cause) = (&entry.record.name, entry.offline_cause());
+    let since = entry.record.last_seen_at.map(|ms| ms.to_string()).unwrap_or_default();
+    status(
+        Code::Unavailable,
+        reason::AGENT_OFFLINE,
+        format!("{name} is offline: {cause}"),
+        &[("agent", name), ("cause", &cause), ("last_seen_unix_ms", &since), (error::RAN, error::NOT_SENT)],
+    )
+}

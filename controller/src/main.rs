@@ -1,0 +1,146 @@
+//! The controller's binary: flags, logs, signals, and the agent inside where it is asked for.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use dockctl_agent::{join, settings, state::State};
+use dockctl_controller::run::{Controller, Options};
+use tokio_util::sync::CancellationToken;
+
+/// The controller of a fleet of Docker hosts.
+#[derive(Parser)]
+#[command(name = "dockctl-controller", version, args_override_self = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve users and agents.
+    Serve(Serve),
+}
+
+#[derive(Args)]
+struct Serve {
+    /// Where CA, keys and store are kept.
+    #[arg(long, env = "DOCKCTL_DATA_DIR", value_name = "DIR")]
+    data_dir: PathBuf,
+    /// The users' port: gRPC over TLS.
+    #[arg(long, env = "DOCKCTL_LISTEN", default_value = "127.0.0.1:7443")]
+    listen: SocketAddr,
+    /// The agents' port: mutual TLS.
+    #[arg(long, env = "DOCKCTL_AGENT_LISTEN", default_value = "127.0.0.1:7444")]
+    agent_listen: SocketAddr,
+    /// Metrics and health, plain HTTP; keep it on loopback.
+    #[arg(long, env = "DOCKCTL_METRICS_LISTEN", default_value = "127.0.0.1:7445")]
+    metrics_listen: SocketAddr,
+    /// A further name or address for the controller's certificate; may be given several times.
+    #[arg(long = "tls-name", env = "DOCKCTL_TLS_NAME", value_delimiter = ',', value_name = "NAME")]
+    tls_names: Vec<String>,
+    /// Time between two heartbeats, seconds; a dead link is noticed within 2.8 of it.
+    #[arg(long, env = "DOCKCTL_HEARTBEAT", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]
+    heartbeat: u64,
+    /// How long agents' certificates are good for, minutes.
+    #[arg(long, env = "DOCKCTL_CERTIFICATE_MINUTES", default_value_t = 24 * 60, value_parser = clap::value_parser!(u64).range(1..=525_600))]
+    certificate_minutes: u64,
+    /// Run an agent for the local Docker engine inside this process.
+    #[arg(long, env = "DOCKCTL_WITH_AGENT")]
+    with_agent: bool,
+    /// With --with-agent: the agent's name; the host's name unless given.
+    #[arg(long, env = "DOCKCTL_NAME")]
+    name: Option<String>,
+    /// With --with-agent: the Docker engine.
+    #[arg(long, env = "DOCKCTL_DOCKER", value_name = "URL")]
+    docker: Option<String>,
+    /// Print one line of JSON on stdout once ready.
+    #[arg(long, env = "DOCKCTL_READY_JSON")]
+    ready_json: bool,
+    /// Log lines as JSON.
+    #[arg(long, env = "DOCKCTL_LOG_JSON")]
+    log_json: bool,
+    /// A TOML file with the same flags.
+    #[arg(long, env = "DOCKCTL_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let result = settings::arguments(std::env::args_os().collect()).and_then(|arguments| {
+        let Command::Serve(serve) = Cli::parse_from(arguments).command;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        runtime.context("cannot start")?.block_on(work(serve))
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("dockctl-controller: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn work(serve: Serve) -> anyhow::Result<()> {
+    settings::start_logs(serve.log_json);
+    let shutdown = settings::shutdown_on_signals()?;
+    let controller = Controller::open(Options {
+        data_dir: serve.data_dir.clone(),
+        listen: serve.listen,
+        agent_listen: serve.agent_listen,
+        metrics_listen: serve.metrics_listen,
+        names: serve.tls_names.clone(),
+        heartbeat: Duration::from_secs(serve.heartbeat),
+        certificate_lifetime: Duration::from_secs(serve.certificate_minutes * 60),
+        admin_password: std::env::var("DOCKCTL_ADMIN_PASSWORD").ok(),
+    })
+    .await?;
+    tracing::info!(api = %controller.api, agents = %controller.agents, metrics = %controller.metrics, "ready");
+    eprintln!("CA fingerprint (SHA-256): {}", controller.ca_fingerprint);
+    let agent = match serve.with_agent {
+        true => Some(own_agent(&controller, &serve, shutdown.clone()).await?),
+        false => None,
+    };
+    if serve.ready_json {
+        let ready = serde_json::json!({
+            "api": controller.api.to_string(),
+            "agents": controller.agents.to_string(),
+            "metrics": controller.metrics.to_string(),
+            "ca_fingerprint": controller.ca_fingerprint,
+        });
+        println!("{ready}");
+    }
+    controller.run(shutdown.clone()).await?;
+    match agent {
+        Some(agent) => agent.await?,
+        None => Ok(()),
+    }
+}
+
+/// Starts the agent inside: enrolled with a token of its own, linked over the same port as all others.
+async fn own_agent(
+    controller: &Controller,
+    serve: &Serve,
+    shutdown: CancellationToken,
+) -> anyhow::Result<tokio::task::JoinHandle<anyhow::Result<()>>> {
+    let dir = serve.data_dir.join("agent");
+    let state = tokio::task::spawn_blocking(move || State::open(&dir)).await??;
+    let port = controller.agents.port();
+    let join = join::Join {
+        controller: format!("127.0.0.1:{port}"),
+        token: controller.own_join_token().await?,
+        name: match &serve.name {
+            Some(name) => name.clone(),
+            None => settings::host_name()?,
+        },
+        labels: Default::default(),
+    };
+    let docker = serve.docker.clone().or_else(|| std::env::var("DOCKER_HOST").ok());
+    Ok(tokio::spawn(async move {
+        let mut identity = match state.identity() {
+            Some(identity) => identity,
+            None => join::join(&state, join.clone(), &shutdown).await?,
+        };
+        identity.controller = join.controller; // The port may be another one at each start.
+        dockctl_agent::run::run(state, identity, docker.unwrap_or_default(), |_| {}, shutdown).await
+    }))
+}

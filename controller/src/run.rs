@@ -1,0 +1,280 @@
+//! The controller as a whole: opens what is on disk, binds the ports, serves, and drains.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::Context as _;
+use dockctl_api::{
+    policy::Policies,
+    v1::{
+        CreateJoinTokenRequest, agent_service_server::AgentServiceServer,
+        auth_service_server::AuthServiceServer, container_service_server::ContainerServiceServer,
+        image_service_server::ImageServiceServer, system_service_server::SystemServiceServer,
+    },
+};
+use dockctl_link::{
+    controller::{listener::Port, router, tls},
+    wire,
+};
+use rustls::{crypto::aws_lc_rs::sign::any_supported_type, sign::CertifiedKey};
+use tokio::{net::TcpListener, sync::Semaphore};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+use crate::{
+    app::{
+        agents::Agents,
+        auth::{Auth, system_clock},
+        containers::Containers,
+        enroll::Enroller,
+        images::Images,
+        join_tokens::JoinTokens,
+        system::System,
+    },
+    ca::Ca,
+    edge::{
+        api::{Api, MAX_UNARY},
+        metrics::Metrics,
+    },
+    fleet::{host::LinkHost, registry::Registry},
+    guard::Guard,
+    store::{self, Sqlite},
+};
+
+/// Connections of users and of agents at once, each.
+const MAX_CONNECTIONS: usize = 20_000;
+/// How long unary calls may go on after the drain began.
+const DRAIN_UNARY: Duration = Duration::from_secs(10);
+/// Within what time agents come back after a planned stop.
+const RETURN_WITHIN: Duration = Duration::from_secs(30);
+/// How often the controller's own certificate is looked at; it is renewed long before its 30 days.
+const CERTIFICATE_CHECK: Duration = Duration::from_secs(24 * 3_600);
+
+/// What the controller is told to do.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where CA, keys and store are.
+    pub data_dir: PathBuf,
+    /// The users' port.
+    pub listen: SocketAddr,
+    /// The agents' port.
+    pub agent_listen: SocketAddr,
+    /// The metrics' port.
+    pub metrics_listen: SocketAddr,
+    /// Further names and addresses for the controller's certificate.
+    pub names: Vec<String>,
+    /// Time between two pings.
+    pub heartbeat: Duration,
+    /// How long agents' certificates are good for.
+    pub certificate_lifetime: Duration,
+    /// The password of the first user; else random.
+    pub admin_password: Option<String>,
+}
+
+/// A controller whose ports are bound.
+pub struct Controller {
+    /// The users' port.
+    pub api: SocketAddr,
+    /// The agents' port.
+    pub agents: SocketAddr,
+    /// The metrics' port.
+    pub metrics: SocketAddr,
+    /// SHA-256 of the CA's certificate, hex.
+    pub ca_fingerprint: String,
+    join_tokens: JoinTokens,
+    ports: [TcpListener; 3],
+    api_service: Api,
+    link_host: Arc<LinkHost>,
+    metrics_service: Metrics,
+    certificate: Certificate,
+}
+
+impl Controller {
+    /// Opens or creates everything on disk and binds the ports.
+    pub async fn open(options: Options) -> anyhow::Result<Self> {
+        let now = SystemTime::now();
+        let dir = &options.data_dir;
+        make_private(dir)?;
+        // Ports first: a second controller must not touch the first one's data.
+        let ports = [
+            bind(options.listen, "--listen").await?,
+            bind(options.agent_listen, "--agent-listen").await?,
+            bind(options.metrics_listen, "--metrics-listen").await?,
+        ];
+        let ca = Ca::open_or_create(dir, now)?.with_agent_lifetime(options.certificate_lifetime);
+        let store: store::Handle = Arc::new(Sqlite::open(&dir.join("dockctl.db")).await?);
+        let auth = Auth::open(store.clone(), dir, options.admin_password, system_clock()).await?;
+        let registry = Registry::new(store.list_agents().await?);
+        let policies = Arc::new(Policies::load()?);
+        let join_tokens = JoinTokens::new(store.clone(), ca.fingerprint());
+
+        let mut names = options.names.clone();
+        names.extend([options.listen.ip().to_string(), options.agent_listen.ip().to_string()]);
+        let certificate = Certificate::new(ca.clone(), names)?;
+        let api_service = Api {
+            guard: Guard::new(auth.clone(), policies),
+            registry: registry.clone(),
+            local: local_services(&registry, &store, &join_tokens, auth).await?,
+            unary: Arc::new(Semaphore::new(MAX_UNARY)),
+            draining: CancellationToken::new(),
+        };
+        let link_host = Arc::new(LinkHost {
+            registry: registry.clone(),
+            store: store.clone(),
+            enroller: Enroller::new(store.clone(), ca.clone()),
+            certificate_lifetime: ca.agent_lifetime(),
+            heartbeat: options.heartbeat,
+        });
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        // Where a process has two controllers (tests do), the first one's recorder counts for both.
+        let _ = metrics::set_global_recorder(recorder);
+        let metrics_service = Metrics { recorder: handle, registry, store };
+        Ok(Self {
+            api: ports[0].local_addr()?,
+            agents: ports[1].local_addr()?,
+            metrics: ports[2].local_addr()?,
+            ca_fingerprint: ca.fingerprint().to_owned(),
+            join_tokens,
+            ports,
+            api_service,
+            link_host,
+            metrics_service,
+            certificate,
+        })
+    }
+
+    /// A join token for an agent in this very process.
+    pub async fn own_join_token(&self) -> anyhow::Result<String> {
+        let request = CreateJoinTokenRequest {
+            description: "the agent inside the controller".to_owned(),
+            ..Default::default()
+        };
+        let created = self.join_tokens.create(request, "controller", SystemTime::now()).await;
+        Ok(created.map_err(|status| anyhow::anyhow!("{}", status.message()))?.token)
+    }
+
+    /// Serves until `shutdown`, then drains: calls under way end, agents are told to come back.
+    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let [api, agents, metrics] = self.ports;
+        let (stop_users, stop_agents, stop_metrics) =
+            (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+        let service = self.api_service.clone();
+        let users = Port {
+            listener: api,
+            tls: Some(Arc::new(tls::users_config(self.certificate.served.clone())?)),
+            service: tower::service_fn(move |request| service.clone().serve(request)),
+            max_connections: MAX_CONNECTIONS,
+        };
+        let ca = self.certificate.ca.certificate_der();
+        let link = Port {
+            listener: agents,
+            tls: Some(Arc::new(tls::agents_config(ca, self.certificate.served.clone())?)),
+            service: router(self.link_host.clone()),
+            max_connections: MAX_CONNECTIONS,
+        };
+        let store = self.metrics_service.store.clone();
+        let users = tokio::spawn(users.serve(stop_users.clone()));
+        let link = tokio::spawn(link.serve(stop_agents.clone()));
+        let metrics = tokio::spawn(self.metrics_service.serve(metrics, stop_metrics.clone()));
+        let renewals = tokio::spawn(self.certificate.keep_renewed());
+
+        shutdown.cancelled().await;
+        tracing::info!("draining");
+        stop_users.cancel();
+        let all = u32::try_from(MAX_UNARY).unwrap_or(u32::MAX);
+        let unary = self.api_service.unary.acquire_many(all);
+        if tokio::time::timeout(DRAIN_UNARY, unary).await.is_err() {
+            tracing::warn!("calls still under way after {} s; ending them", DRAIN_UNARY.as_secs());
+        }
+        self.api_service.draining.cancel();
+        users.await?;
+        stop_agents.cancel();
+        self.link_host.registry.drain(RETURN_WITHIN);
+        link.await?;
+        stop_metrics.cancel();
+        metrics.await?;
+        renewals.abort();
+        store.close().await;
+        Ok(())
+    }
+}
+
+/// The controller's own certificate, renewed while it serves.
+struct Certificate {
+    ca: Ca,
+    names: Vec<String>,
+    served: Arc<tls::ServerCertificate>,
+}
+
+impl Certificate {
+    fn new(ca: Ca, names: Vec<String>) -> anyhow::Result<Self> {
+        let served = Arc::new(tls::ServerCertificate::new(issue(&ca, &names)?));
+        Ok(Self { ca, names, served })
+    }
+
+    async fn keep_renewed(self) {
+        let mut checks = tokio::time::interval(CERTIFICATE_CHECK);
+        checks.tick().await; // The first one is at once, and the certificate is new.
+        loop {
+            checks.tick().await;
+            match issue(&self.ca, &self.names) {
+                Ok(key) => self.served.replace(key),
+                Err(error) => tracing::error!(%error, "cannot renew the controller's certificate"),
+            }
+        }
+    }
+}
+
+fn issue(ca: &Ca, names: &[String]) -> anyhow::Result<CertifiedKey> {
+    let identity = ca.issue_controller(names, SystemTime::now())?;
+    Ok(CertifiedKey::new(identity.chain, any_supported_type(&identity.key)?))
+}
+
+async fn local_services(
+    registry: &Registry,
+    store: &store::Handle,
+    join_tokens: &JoinTokens,
+    auth: Auth,
+) -> anyhow::Result<Routes> {
+    let agents = Agents {
+        registry: registry.clone(),
+        store: store.clone(),
+        join_tokens: join_tokens.clone(),
+    };
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(dockctl_api::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<ContainerServiceServer<Containers>>().await;
+    let mut routes = Routes::builder();
+    routes
+        .add_service(AuthServiceServer::new(auth).max_decoding_message_size(wire::MAX_REQUEST))
+        .add_service(AgentServiceServer::new(agents).max_decoding_message_size(wire::MAX_REQUEST))
+        .add_service(ContainerServiceServer::new(Containers { registry: registry.clone() }))
+        .add_service(ImageServiceServer::new(Images { registry: registry.clone() }))
+        .add_service(SystemServiceServer::new(System { registry: registry.clone() }))
+        .add_service(health_service)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?);
+    Ok(routes.routes().prepare())
+}
+
+async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}; choose another with {flag}"))
+}
+
+fn make_private(dir: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+    let context = || format!("cannot create the data directory {}", dir.display());
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).with_context(context)?;
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)).with_context(context)
+}

@@ -1,0 +1,100 @@
+//! Refresh tokens in SQLite.
+
+use sqlx::{Row as _, SqliteConnection};
+
+use super::{super::KEEP_EXPIRED_MS, RefreshTokenRecord, Rotation, StoreError, failed};
+
+pub(super) async fn create(
+    c: &mut SqliteConnection,
+    token: RefreshTokenRecord,
+    now: i64,
+) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM refresh_tokens WHERE expires_at < ?")
+        .bind(now.saturating_sub(KEEP_EXPIRED_MS))
+        .execute(&mut *c)
+        .await
+        .map_err(failed)?;
+    insert(c, token).await
+}
+
+async fn insert(c: &mut SqliteConnection, token: RefreshTokenRecord) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO refresh_tokens (hash, family, user_id, expires_at) VALUES (?, ?, ?, ?)",
+    )
+    .bind(token.hash)
+    .bind(token.family)
+    .bind(token.user_id)
+    .bind(token.expires_at)
+    .execute(c)
+    .await
+    .map_err(failed)?;
+    Ok(())
+}
+
+pub(super) async fn rotate(
+    c: &mut SqliteConnection,
+    old: String,
+    new: String,
+    expires_at: i64,
+    now: i64,
+) -> Result<Rotation, StoreError> {
+    let Some(row) = sqlx::query("SELECT * FROM refresh_tokens WHERE hash = ?")
+        .bind(&old)
+        .fetch_optional(&mut *c)
+        .await
+        .map_err(failed)?
+    else {
+        return Ok(Rotation::Unknown);
+    };
+    let family: String = row.try_get("family").map_err(failed)?;
+    let user_id: String = row.try_get("user_id").map_err(failed)?;
+    let used: Option<i64> = row.try_get("used_at").map_err(failed)?;
+    let revoked: Option<i64> = row.try_get("revoked_at").map_err(failed)?;
+    let old_expires_at: i64 = row.try_get("expires_at").map_err(failed)?;
+
+    if used.is_some() || revoked.is_some() {
+        sqlx::query(
+            "UPDATE refresh_tokens SET revoked_at = ? WHERE family = ? AND revoked_at IS NULL",
+        )
+        .bind(now)
+        .bind(&family)
+        .execute(c)
+        .await
+        .map_err(failed)?;
+        return Ok(Rotation::Reused { family });
+    }
+    if old_expires_at <= now {
+        return Ok(Rotation::Expired);
+    }
+    sqlx::query("UPDATE refresh_tokens SET used_at = ? WHERE hash = ?")
+        .bind(now)
+        .bind(&old)
+        .execute(&mut *c)
+        .await
+        .map_err(failed)?;
+    let token = RefreshTokenRecord {
+        hash: new,
+        family: family.clone(),
+        user_id: user_id.clone(),
+        expires_at,
+    };
+    insert(c, token).await?;
+    Ok(Rotation::Rotated { user_id, family })
+}
+
+pub(super) async fn end_family(
+    c: &mut SqliteConnection,
+    hash: String,
+    user_id: String,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "DELETE FROM refresh_tokens WHERE family IN \
+         (SELECT family FROM refresh_tokens WHERE hash = ? AND user_id = ?)",
+    )
+    .bind(hash)
+    .bind(user_id)
+    .execute(c)
+    .await
+    .map_err(failed)?;
+    Ok(())
+}

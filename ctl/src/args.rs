@@ -1,0 +1,495 @@
+//! The command line: what may be written, and nothing of what it does. Flags have docker's names where
+//! docker has them. Each flag can also come from a DOCKCTL_… variable or the configuration file's
+//! [defaults]; [`parse`] adds both to every flag, so that no command has to think of it.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::{
+    Arg, ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
+    builder::BoolishValueParser,
+};
+use clap_complete::Shell;
+
+use crate::{
+    moment::{Moment, Span},
+    refs::Ref,
+};
+
+/// Runs fleets of Docker hosts from one place.
+#[derive(Debug, Parser)]
+#[command(
+    name = "dockctl",
+    version,
+    max_term_width = 100,
+    after_help = "Every flag can also be given as a variable (--output: DOCKCTL_OUTPUT) or in the \
+        configuration file ([defaults] output = \"json\").\nDOCKCTL_URL, DOCKCTL_TOKEN and \
+        DOCKCTL_CA_FINGERPRINT or DOCKCTL_CA_FILE work without a login.\n\nExit codes: 0 done, 1 \
+        failed, 2 usage, 3 not authorised, 4 not found, 5 agent or controller unreachable."
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Flags of every command.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// How results are printed.
+    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(crate) output: Format,
+    /// No colours; so does a NO_COLOR variable.
+    #[arg(long, global = true)]
+    pub(crate) no_color: bool,
+    /// The configuration file, instead of ~/.config/dockctl/config.toml.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// How long one call may take, for example 30s.
+    #[arg(long, global = true, value_name = "SPAN")]
+    pub(crate) timeout: Option<Span>,
+    /// The controller, instead of the one logged in to.
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// An access token to use as it is; better given as DOCKCTL_TOKEN, which `ps` does not show.
+    #[arg(long, global = true, value_name = "TOKEN", hide = true)]
+    pub(crate) token: Option<String>,
+    /// Trust the controller whose CA certificate has this fingerprint.
+    #[arg(long, global = true, value_name = "SHA256", conflicts_with = "ca_file")]
+    pub(crate) ca_fingerprint: Option<String>,
+    /// Trust the controller whose CA certificate is in this file.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// One document; a line for each item of a stream.
+    Json,
+    /// One document for each item of a stream.
+    Yaml,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Log in to a controller.
+    Login(Login),
+    /// Log out and forget the tokens.
+    Logout,
+    /// Tell who is logged in.
+    Whoami,
+    /// The hosts of the fleet.
+    #[command(subcommand)]
+    Agents(Agents),
+    /// List containers.
+    Ps(Ps),
+    /// Show a container's log.
+    Logs(Logs),
+    /// Start containers.
+    Start(Refs),
+    /// Stop containers.
+    Stop(Stop),
+    /// Restart containers.
+    Restart(Stop),
+    /// Send a signal to containers.
+    Kill(Kill),
+    /// Show all that the engine knows of containers.
+    Inspect(Refs),
+    /// Watch the resource use of containers.
+    Stats(Stats),
+    /// Watch what happens on the hosts.
+    Events(Events),
+    /// List images.
+    Images(Images),
+    /// Tell the versions of client and controller, or of an agent and its engine.
+    Version(Version),
+    /// Time the way to the controller, or to an agent's engine.
+    Ping(Ping),
+    /// Show what an agent's engine tells of itself.
+    Info(Info),
+    /// Print a completion script for a shell.
+    Completions(Completions),
+}
+
+/// `login`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Login {
+    /// The controller, for example https://controller:7443; port 7443 if none is given.
+    #[arg(value_name = "URL")]
+    pub(crate) to: Option<String>,
+    /// The user's name.
+    #[arg(short, long, value_name = "USER")]
+    pub(crate) username: Option<String>,
+    /// Read the password from stdin.
+    #[arg(long)]
+    pub(crate) password_stdin: bool,
+}
+
+/// `agents`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Agents {
+    /// List the agents.
+    Ls {
+        /// Only agents with these labels: k=v or k, several with commas.
+        #[arg(short = 'l', long, value_name = "SELECTOR")]
+        selector: Option<String>,
+        /// Only names.
+        #[arg(short, long)]
+        quiet: bool,
+    },
+    /// Show all of one agent.
+    Show {
+        /// The agent's name or id.
+        agent: String,
+    },
+    /// Set labels (k=v) and remove them (k-).
+    Label {
+        /// The agent's name or id.
+        agent: String,
+        /// k=v sets, k- removes.
+        #[arg(required = true, value_name = "LABEL")]
+        labels: Vec<String>,
+    },
+    /// Shut an agent out for good.
+    Revoke {
+        /// The agent's name or id.
+        agent: String,
+        /// Why; the agent is told.
+        #[arg(long, default_value = "", hide_default_value = true)]
+        reason: String,
+        /// Do not ask.
+        #[arg(short, long)]
+        yes: bool,
+    },
+    /// Revoke an agent and remove it from the list.
+    Rm {
+        /// The agent's name or id.
+        agent: String,
+        /// Do not ask.
+        #[arg(short, long)]
+        yes: bool,
+    },
+    /// Watch agents come, go and change.
+    Watch {
+        /// Only agents with these labels: k=v or k, several with commas.
+        #[arg(short = 'l', long, value_name = "SELECTOR")]
+        selector: Option<String>,
+    },
+    /// The tokens that let new hosts in.
+    #[command(subcommand)]
+    Token(Tokens),
+}
+
+/// `agents token`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Tokens {
+    /// Make a join token; it is shown this once.
+    Create {
+        /// How many hosts may use it.
+        #[arg(long, default_value_t = 1, value_name = "N")]
+        uses: u32,
+        /// How long it lives.
+        #[arg(long, default_value = "30m", value_name = "SPAN")]
+        ttl: Span,
+        /// A label that its hosts get; can be repeated.
+        #[arg(long, value_name = "K=V")]
+        label: Vec<String>,
+        /// What it is for.
+        #[arg(long, default_value = "", hide_default_value = true)]
+        description: String,
+    },
+    /// List the tokens, without their secrets.
+    Ls,
+    /// Delete a token; hosts that used it stay.
+    Rm {
+        /// The token's id.
+        id: String,
+    },
+}
+
+/// `ps`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Ps {
+    /// Stopped containers too.
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Only ids.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Ask this agent's engine.
+    #[arg(long, value_name = "AGENT")]
+    pub(crate) on: Option<String>,
+    /// Only containers with this label: k=v or k; can be repeated.
+    #[arg(short, long, value_name = "K=V")]
+    pub(crate) label: Vec<String>,
+    /// Whole ids and commands.
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+}
+
+/// `logs`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Logs {
+    /// Go on with new lines as they come, through lost links too.
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// How many lines from the end to begin with, or "all".
+    #[arg(short = 'n', long, value_name = "N", default_value = "all")]
+    pub(crate) tail: Tail,
+    /// Only lines at or after this time: 10m, 2026-11-22T15:27:00Z, or Unix seconds.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<Moment>,
+    /// Only lines before this time.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<Moment>,
+    /// Begin each line with its time.
+    #[arg(short, long)]
+    pub(crate) timestamps: bool,
+    /// Leave escape sequences in, even on a terminal.
+    #[arg(long)]
+    pub(crate) raw: bool,
+    /// host/container, or container where the name is unique.
+    #[arg(value_name = "REF")]
+    pub(crate) container: Ref,
+}
+
+/// How many lines from the end: a number, or all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tail(pub(crate) Option<u32>);
+
+impl std::str::FromStr for Tail {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "all" {
+            return Ok(Self(None));
+        }
+        text.parse().map(|n| Self(Some(n))).map_err(|_| "write a number or \"all\"".to_owned())
+    }
+}
+
+/// Containers, and nothing else.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Refs {
+    /// host/container, or container where the name is unique.
+    #[arg(required = true, value_name = "REF")]
+    pub(crate) containers: Vec<Ref>,
+}
+
+/// `stop` and `restart`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Stop {
+    /// Seconds to wait before SIGKILL.
+    #[arg(short, long, value_name = "SECONDS")]
+    pub(crate) time: Option<u32>,
+    /// The signal to send first.
+    #[arg(short, long, default_value = "", hide_default_value = true)]
+    pub(crate) signal: String,
+    #[command(flatten)]
+    pub(crate) refs: Refs,
+}
+
+/// `kill`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Kill {
+    /// The signal to send; SIGKILL if none is given.
+    #[arg(short, long, default_value = "", hide_default_value = true)]
+    pub(crate) signal: String,
+    #[command(flatten)]
+    pub(crate) refs: Refs,
+}
+
+/// `stats`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Stats {
+    /// End after one sample of each.
+    #[arg(long)]
+    pub(crate) no_stream: bool,
+    /// host/container, or container; none means all that run.
+    #[arg(value_name = "REF")]
+    pub(crate) containers: Vec<Ref>,
+}
+
+/// `events`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Events {
+    /// Begin with what happened since this time.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<Moment>,
+    /// End at this time.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<Moment>,
+    /// Only this agent's events.
+    #[arg(long, value_name = "AGENT")]
+    pub(crate) on: Option<String>,
+}
+
+/// `images`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Images {
+    /// Ask this agent's engine.
+    #[arg(long, value_name = "AGENT")]
+    pub(crate) on: Option<String>,
+}
+
+/// `version`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Version {
+    /// Tell this agent's version and its engine's.
+    #[arg(long, value_name = "AGENT")]
+    pub(crate) on: Option<String>,
+}
+
+/// `ping`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Ping {
+    /// The agent; none means the controller.
+    pub(crate) agent: Option<String>,
+}
+
+/// `info`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Info {
+    /// The agent.
+    pub(crate) agent: String,
+}
+
+/// `completions`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Completions {
+    /// The shell.
+    pub(crate) shell: Shell,
+}
+
+/// Parses the command line. Precedence: flag, variable, `defaults` of the configuration file.
+pub(crate) fn parse(
+    words: impl IntoIterator<Item = OsString>,
+    defaults: &toml::Table,
+) -> Result<Args, clap::Error> {
+    let mut unknown: Vec<&String> = defaults.keys().collect();
+    let command = with_sources(Args::command(), defaults, &mut unknown);
+    if let Some(name) = unknown.first() {
+        let text =
+            format!("the configuration file's [defaults] has \"{name}\", which is no flag\n");
+        return Err(clap::Error::raw(clap::error::ErrorKind::UnknownArgument, text));
+    }
+    Args::from_arg_matches(&command.try_get_matches_from(words)?)
+}
+
+/// The command tree without variables and defaults, for completions.
+pub(crate) fn command() -> clap::Command {
+    Args::command()
+}
+
+/// The file that `--config` or DOCKCTL_CONFIG names. Known before the rest can be parsed, since the file
+/// holds defaults.
+pub(crate) fn config_path(words: &[OsString]) -> Option<PathBuf> {
+    let mut words = words.iter().skip(1).take_while(|w| *w != "--");
+    let mut found = None;
+    while let Some(word) = words.next() {
+        if word == "--config" {
+            found = words.next().map(PathBuf::from).or(found);
+        } else if let Some(path) = word.to_str().and_then(|w| w.strip_prefix("--config=")) {
+            found = Some(path.into());
+        }
+    }
+    let variable = || std::env::var_os("DOCKCTL_CONFIG").filter(|v| !v.is_empty());
+    found.or_else(|| variable().map(PathBuf::from))
+}
+
+fn with_sources(
+    command: clap::Command,
+    defaults: &toml::Table,
+    unknown: &mut Vec<&String>,
+) -> clap::Command {
+    command
+        .mut_args(|arg| with_source(arg, defaults, unknown))
+        .mut_subcommands(|sub| with_sources(sub, defaults, unknown))
+}
+
+fn with_source(mut arg: Arg, defaults: &toml::Table, unknown: &mut Vec<&String>) -> Arg {
+    let Some(long) = arg.get_long().map(str::to_owned) else { return arg };
+    if matches!(arg.get_action(), ArgAction::Help | ArgAction::Version) {
+        return arg;
+    }
+    if matches!(arg.get_action(), ArgAction::SetTrue) {
+        arg = arg.value_parser(BoolishValueParser::new());
+    }
+    // Hidden, since help would otherwise print the variables' values, a token among them.
+    let variable = format!("DOCKCTL_{}", long.to_uppercase().replace('-', "_"));
+    arg = arg.env(variable).hide_env(true);
+    unknown.retain(|name| **name != long);
+    match defaults.get(&long) {
+        Some(toml::Value::Array(values)) => {
+            arg.default_values(values.iter().map(default_text).collect::<Vec<_>>())
+        }
+        Some(value) => arg.default_value(default_text(value)),
+        None => arg,
+    }
+}
+
+fn default_text(value: &toml::Value) -> String {
+    match value {
+        toml::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(line: &str, defaults: &str) -> Result<Args, clap::Error> {
+        parse(line.split_whitespace().map(OsString::from), &defaults.parse().unwrap())
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_win_over_the_files_defaults() {
+        let defaults = "output = \"yaml\"\nall = true\nlabel = [\"a=b\", \"c\"]\ntail = 5";
+        let ps = args("dockctl ps", defaults).unwrap();
+        assert_eq!(ps.global.output, Format::Yaml);
+        let Command::Ps(ps) = ps.command else { panic!() };
+        assert!(ps.all);
+        assert_eq!(ps.label, ["a=b", "c"]);
+        let logs = args("dockctl logs x -o json --tail all", defaults).unwrap();
+        assert_eq!(logs.global.output, Format::Json);
+        let Command::Logs(logs) = logs.command else { panic!() };
+        assert_eq!(logs.tail, Tail(None));
+    }
+
+    #[test]
+    fn an_unknown_default_is_named() {
+        let error = args("dockctl ps", "colour = true").unwrap_err().to_string();
+        assert!(error.contains("\"colour\""), "{error}");
+    }
+
+    #[test]
+    fn bad_references_and_times_are_usage_errors() {
+        for line in
+            ["dockctl logs a/b/c", "dockctl logs --since soon x", "dockctl stop", "dockctl ps x"]
+        {
+            assert_eq!(args(line, "").unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_configuration_file_is_found_first() {
+        let path = |line: &str| {
+            config_path(&line.split_whitespace().map(OsString::from).collect::<Vec<_>>())
+        };
+        assert_eq!(path("dockctl ps --config a.toml"), Some("a.toml".into()));
+        assert_eq!(path("dockctl --config=b.toml ps"), Some("b.toml".into()));
+        assert_eq!(path("dockctl logs -- --config"), None);
+    }
+}

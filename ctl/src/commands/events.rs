@@ -1,0 +1,205 @@
+//! `events`: what happens on the hosts, a line each as docker prints it, through lost links without a
+//! lost or doubled event as far as the engines remember.
+
+use std::collections::{BTreeMap, HashMap};
+
+use dockctl_api::v1::{
+    Event, StreamEventsRequest, StreamEventsResponse, system_service_client::SystemServiceClient,
+};
+use prost_types::Timestamp;
+
+use super::Ctx;
+use crate::{
+    args::{self, Format},
+    error::{Error, Result},
+    moment,
+    output::{
+        clean, json,
+        printer::{Printer, To},
+    },
+    resolve,
+    retry::Retry,
+};
+
+/// `dockctl events`.
+pub(crate) async fn run(ctx: &Ctx, args: args::Events) -> Result<()> {
+    let request = StreamEventsRequest {
+        agent: args.on.unwrap_or_default(),
+        since: args.since.map(|t| t.0),
+        until: args.until.map(|t| t.0),
+        ..StreamEventsRequest::default()
+    };
+    let agent = request.agent.clone();
+    let mut printer = Printer::start(ctx.term, false)?;
+    let result = follow(ctx, request, &mut printer).await;
+    match printer.finish(result) {
+        Err(error @ Error::Told(_)) if !agent.is_empty() => {
+            Err(resolve::explain_agent(&ctx.session, &agent, error).await)
+        }
+        done => done,
+    }
+}
+
+async fn follow(ctx: &Ctx, request: StreamEventsRequest, printer: &mut Printer) -> Result<()> {
+    let who = if request.agent.is_empty() { "the controller" } else { &request.agent };
+    let mut retry = Retry::new(ctx.term, who);
+    let mut seen = Seen::new(request.clone(), moment::timestamp_now());
+    loop {
+        let opening = ctx.session.call(None, |channel| {
+            let request = seen.request();
+            async move { SystemServiceClient::new(channel).stream_events(request).await }
+        });
+        let error = match opening.await {
+            Err(error) => error,
+            Ok(mut stream) => {
+                retry.opened();
+                loop {
+                    match stream.message().await {
+                        Ok(Some(message)) => {
+                            retry.alive();
+                            if let Some(notice) = &message.notice {
+                                ctx.tell(&message.agent, notice);
+                            }
+                            if let Some(event) = &message.event
+                                && seen.is_new(&message.agent, event)
+                            {
+                                let text = text(ctx.format, &message, event)?;
+                                printer.send(To::Out, text.into()).await?;
+                            }
+                        }
+                        Ok(None) => return Ok(()),
+                        Err(status) => break Error::from(status),
+                    }
+                }
+            }
+        };
+        retry.after(error).await?;
+        seen.cut();
+    }
+}
+
+fn text(format: Format, message: &StreamEventsResponse, event: &Event) -> Result<String> {
+    match format {
+        Format::Table => Ok(line(&message.agent, event)),
+        format => json::item(format, &json::value("StreamEventsResponse", message)?),
+    }
+}
+
+/// An event in one line: time, agent, type, action, id, and the attributes in their order.
+fn line(agent: &str, event: &Event) -> String {
+    let attributes: BTreeMap<&String, &String> = event.attributes.iter().collect();
+    let mut pairs: Vec<String> = attributes.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    if event.inferred {
+        pairs.push("inferred=true".to_owned()); // the agent saw it by comparison, later
+    }
+    let pairs = if pairs.is_empty() { String::new() } else { format!(" ({})", pairs.join(", ")) };
+    let time = moment::rfc3339(event.time.as_ref());
+    let text =
+        format!("{time} {agent} {} {} {}{pairs}", event.r#type, event.action, event.actor_id);
+    clean(&text) + "\n"
+}
+
+/// Which events were shown. Each engine has a clock of its own, so each agent is remembered by itself:
+/// the last time, and what happened at just this time.
+struct Seen {
+    asked: StreamEventsRequest,
+    started: Timestamp,
+    cut: bool,
+    last: HashMap<String, (Stamp, Vec<Event>)>,
+}
+
+type Stamp = (i64, i32);
+
+impl Seen {
+    fn new(asked: StreamEventsRequest, started: Timestamp) -> Self {
+        Self { asked, started, cut: false, last: HashMap::new() }
+    }
+
+    /// The request to open the stream with now: since the oldest of the agents' last events, so that
+    /// none is missed; what comes twice is known.
+    fn request(&self) -> StreamEventsRequest {
+        let mut request = self.asked.clone();
+        if self.cut {
+            let oldest = self.last.values().map(|(stamp, _)| *stamp).min();
+            let oldest = oldest.map(|(seconds, nanos)| Timestamp { seconds, nanos });
+            request.since = oldest.or(self.asked.since).or(Some(self.started));
+        }
+        request
+    }
+
+    /// The stream is to be opened again.
+    fn cut(&mut self) {
+        self.cut = true;
+    }
+
+    /// Whether an event was not shown yet; remembers it.
+    fn is_new(&mut self, agent: &str, event: &Event) -> bool {
+        let stamp = event.time.map_or((0, 0), |t| (t.seconds, t.nanos));
+        match self.last.get_mut(agent) {
+            Some((last, _)) if self.cut && stamp < *last => false,
+            Some((last, same)) if stamp == *last => {
+                let new = !same.contains(event);
+                if new {
+                    same.push(event.clone());
+                }
+                new
+            }
+            _ => {
+                self.last.insert(agent.to_owned(), (stamp, vec![event.clone()]));
+                true
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(seconds: i64, action: &str) -> Event {
+        Event {
+            r#type: "container".to_owned(),
+            action: action.to_owned(),
+            actor_id: "3f2a".to_owned(),
+            attributes: [("name", "nginx"), ("image", "nginx:1\x1b[2J")]
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                .into(),
+            time: Some(Timestamp { seconds, nanos: 123_456_789 }),
+            inferred: false,
+        }
+    }
+
+    #[test]
+    fn lines_read_as_dockers() {
+        assert_eq!(
+            line("web-1", &event(1_795_361_220, "start")),
+            "2026-11-22T15:27:00.123456789Z web-1 container start 3f2a (image=nginx:1, name=nginx)\n"
+        );
+    }
+
+    #[test]
+    fn a_resumed_stream_shows_each_event_once() {
+        let mut seen =
+            Seen::new(StreamEventsRequest::default(), Timestamp { seconds: 50, nanos: 0 });
+        assert!(seen.is_new("a", &event(100, "start")));
+        assert!(seen.is_new("b", &event(90, "start")));
+        assert!(seen.is_new("a", &event(101, "die")));
+        seen.cut();
+        assert_eq!(seen.request().since.map(|t| t.seconds), Some(90));
+        assert!(!seen.is_new("b", &event(90, "start")));
+        assert!(!seen.is_new("a", &event(100, "start")));
+        assert!(!seen.is_new("a", &event(101, "die")));
+        assert!(seen.is_new("a", &event(101, "destroy")));
+        assert!(seen.is_new("b", &event(95, "stop")));
+        assert!(seen.is_new("c", &event(60, "start")));
+    }
+
+    #[test]
+    fn without_any_event_a_resume_begins_at_the_start() {
+        let mut seen =
+            Seen::new(StreamEventsRequest::default(), Timestamp { seconds: 50, nanos: 0 });
+        assert_eq!(seen.request().since, None);
+        seen.cut();
+        assert_eq!(seen.request().since.map(|t| t.seconds), Some(50));
+    }
+}

@@ -1,0 +1,44 @@
+//! `inspect`: the engine's own JSON, one array of all containers named, as docker prints it.
+
+use dockctl_api::v1::{InspectContainerRequest, container_service_client::ContainerServiceClient};
+use serde_json::Value;
+
+use super::{Ctx, act};
+use crate::{
+    args,
+    client::LARGEST_ANSWER,
+    error::{Error, Exit, Result},
+    resolve::Target,
+};
+
+/// `dockctl inspect REF...`. The array has the containers that could be shown, in the order named.
+pub(crate) async fn run(ctx: &Ctx, args: args::Refs) -> Result<()> {
+    let results = act::each(ctx, &args.containers, |target| inspect(ctx, target), |_, _| ()).await;
+    let (mut shown, mut failures) = (Vec::new(), Vec::new());
+    for result in results {
+        match result {
+            Ok(value) => shown.push(value),
+            Err(error) => failures.push(error),
+        }
+    }
+    ctx.print_document(&Value::Array(shown))?;
+    act::fail(ctx, failures)
+}
+
+async fn inspect(ctx: &Ctx, target: Target) -> Result<Value> {
+    let request = InspectContainerRequest { agent: target.agent, container: target.container };
+    let answer = ctx
+        .session
+        .ask(|channel| {
+            let request = request.clone();
+            async move {
+                ContainerServiceClient::new(channel)
+                    .max_decoding_message_size(LARGEST_ANSWER)
+                    .inspect_container(request)
+                    .await
+            }
+        })
+        .await?;
+    serde_json::from_str(&answer.json)
+        .map_err(|e| Error::new(Exit::Failed, format!("the engine's answer is no JSON: {e}")))
+}

@@ -1,0 +1,162 @@
+//! `login`, `logout`, `whoami`: making, ending and telling the login that the configuration file keeps.
+
+use std::io::{self, BufRead};
+
+use dockctl_api::{
+    tls::Trust,
+    v1::{LoginRequest, LogoutRequest, WhoAmIRequest, auth_service_client::AuthServiceClient},
+};
+
+use super::Ctx;
+use crate::{
+    args,
+    config::{self, Login},
+    endpoint::Endpoint,
+    error::{Error, Exit, Result},
+    moment,
+    output::{clean, human},
+    session::{self, PATIENCE},
+    trust,
+};
+
+/// `dockctl login URL --username U`.
+pub(crate) async fn login(ctx: &Ctx, args: args::Login) -> Result<()> {
+    let url = args.to.as_deref().or(ctx.session.given_url());
+    let url = url.ok_or_else(|| {
+        Error::usage("login needs the controller's URL")
+            .hint("for example: dockctl login https://controller.example:7443 --username admin")
+    })?;
+    let endpoint = Endpoint::parse(url)?;
+    let path = ctx.session.path()?;
+    let trusted = trusted(ctx, &endpoint).await?;
+    // Before the password is asked for: a controller that is not there, or is another, gets none.
+    let connecting = trust::connect(&endpoint, trusted.clone());
+    let connected = ctx.wait("connecting", connecting).await?;
+    let username = username(ctx, args.username)?;
+    let password = password(ctx, args.password_stdin, &username)?;
+
+    let request = LoginRequest { username, password };
+    let patience = ctx.session.patience(PATIENCE);
+    let channel = connected.channel.with_deadline(patience);
+    let call = async { AuthServiceClient::new(channel).login(request).await };
+    let answer = ctx.wait("logging in", session::within(patience, call)).await?;
+
+    let mut login = Login {
+        url: endpoint.url(),
+        username: answer.user.as_ref().map(|u| u.name.clone()).unwrap_or_default(),
+        ..Login::default()
+    };
+    let ca = trusted.as_ref().and_then(|t| trust::trusted_ca(t, &connected.chain));
+    login.set_ca(ca.as_deref());
+    session::keep_tokens(&mut login, answer.tokens)?;
+    let _lock = config::lock(path).await?;
+    config::write(path, Some(&login))?;
+    ctx.term.notice(&format!("logged in to {} as {}", login.url, clean(&login.username)));
+    Ok(())
+}
+
+/// `dockctl logout`: ends the login at the controller and forgets it here, reachable or not.
+pub(crate) async fn logout(ctx: &Ctx) -> Result<()> {
+    let Some(login) = ctx.session.login().await.filter(|l| !l.refresh_token.is_empty()) else {
+        ctx.term.notice("not logged in");
+        return Ok(());
+    };
+    let call = ctx.session.ask(|channel| {
+        let request = LogoutRequest { refresh_token: login.refresh_token.clone() };
+        async move { AuthServiceClient::new(channel).logout(request).await }
+    });
+    let ended = ctx.wait("logging out", call).await;
+    let path = ctx.session.path()?;
+    let _lock = config::lock(path).await?;
+    // URL and trust stay, so that the next login needs no fingerprint.
+    let forgotten = Login {
+        url: login.url.clone(),
+        ca: login.ca.clone(),
+        username: login.username.clone(),
+        ..Login::default()
+    };
+    config::write(path, Some(&forgotten))?;
+    match ended {
+        Err(error) if error.is_transient() => ctx.term.notice(
+            "logged out here; the controller could not be told, so its side of the login ends by itself \
+             within 30 days",
+        ),
+        _ => ctx.term.notice(&format!("logged out of {}", login.url)),
+    }
+    Ok(())
+}
+
+/// `dockctl whoami`.
+pub(crate) async fn whoami(ctx: &Ctx) -> Result<()> {
+    let call = ctx.session.ask(|channel| async move {
+        AuthServiceClient::new(channel).who_am_i(WhoAmIRequest {}).await
+    });
+    let answer = ctx.wait("asking the controller", call).await?;
+    let url = ctx.session.endpoint().await?.url();
+    ctx.show("WhoAmIResponse", &answer, || {
+        let user = answer.user.clone().unwrap_or_default();
+        let left = answer.access_expires_at.map_or(0, |t| t.seconds.saturating_sub(moment::now()));
+        format!(
+            "{} ({}) at {url}; access token ends in {}\n",
+            clean(&user.name),
+            clean(&user.role),
+            human::short_span(left)
+        )
+    })
+}
+
+/// Whom to trust: as told, as at the last login, or as a person says after looking.
+async fn trusted(ctx: &Ctx, endpoint: &Endpoint) -> Result<Option<Trust>> {
+    if !endpoint.secure {
+        return Ok(None);
+    }
+    if let Some(trust) = ctx.session.given_trust() {
+        return Ok(Some(trust.clone()));
+    }
+    let last = ctx.session.login().await.filter(|l| l.url == endpoint.url());
+    if let Some(trust) = last.and_then(|l| trust::by_text(&l.ca)) {
+        return Ok(Some(trust));
+    }
+    if !ctx.term.input {
+        return Err(Error::usage(format!("nothing says which CA to trust for {}", endpoint.url()))
+            .hint("pass --ca-fingerprint SHA256, which the controller prints at its start"));
+    }
+    let shown = ctx.wait("connecting", trust::shown_fingerprint(endpoint)).await?;
+    ctx.term.notice(&format!(
+        "{} is not known yet. Its CA has the SHA-256 fingerprint",
+        endpoint.url()
+    ));
+    ctx.term.notice(&format!("  {shown}"));
+    ctx.term.notice("Compare it with what dockctl-controller printed at its start.");
+    match ctx.term.ask("Is it the same? [yes/no] ")?.as_deref() {
+        Some("yes" | "y") => Ok(Some(Trust::CaFingerprint(shown))),
+        _ => Err(Error::new(Exit::Failed, "the controller is not trusted; nothing was sent to it")),
+    }
+}
+
+fn username(ctx: &Ctx, given: Option<String>) -> Result<String> {
+    if let Some(name) = given.filter(|n| !n.is_empty()) {
+        return Ok(name);
+    }
+    let asked = if ctx.term.input { ctx.term.ask("User name: ")? } else { None };
+    asked
+        .filter(|n| !n.is_empty())
+        .ok_or_else(|| Error::usage("login needs a user name").hint("pass --username USER"))
+}
+
+fn password(ctx: &Ctx, from_stdin: bool, username: &str) -> Result<String> {
+    let password = if from_stdin {
+        let mut line = String::new();
+        io::stdin().lock().read_line(&mut line)?;
+        line.trim_end_matches(['\n', '\r']).to_owned()
+    } else if ctx.term.input {
+        rpassword::prompt_password(format!("Password of {}: ", clean(username)))?
+    } else {
+        return Err(Error::usage("nobody is there to be asked for the password")
+            .hint("pass --password-stdin and the password on stdin"));
+    };
+    match password.is_empty() {
+        true => Err(Error::usage("the password is empty")),
+        false => Ok(password),
+    }
+}

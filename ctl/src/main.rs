@@ -1,0 +1,95 @@
+//! `dockctl`, the command line of dockctl for people and scripts: parses the arguments, runs the
+//! command on one thread, and turns its result into an exit code. Data goes to stdout, everything else
+//! to stderr; a reader that goes away is no failure.
+
+mod args;
+mod client;
+mod commands;
+mod config;
+mod endpoint;
+mod error;
+mod moment;
+mod output;
+mod refs;
+mod resolve;
+mod resume;
+mod retry;
+mod session;
+mod trust;
+
+use std::{ffi::OsString, io, process::ExitCode};
+
+use args::{Agents, Args, Command};
+use commands::Ctx;
+use error::{Error, Result};
+use output::{Term, table::Style};
+use session::Session;
+
+fn main() -> ExitCode {
+    match run(std::env::args_os().collect()) {
+        Ok(code) => code,
+        Err(error) => {
+            if let Some(failure) = error.told() {
+                let term = Term::detect(std::env::args_os().any(|a| a == "--no-color"));
+                let head = Style::Bad.paint("dockctl:", term.err && term.colors);
+                term.notice(&format!("{head} {failure}"));
+            }
+            ExitCode::from(error.code())
+        }
+    }
+}
+
+fn run(words: Vec<OsString>) -> Result<ExitCode> {
+    let path = args::config_path(&words).or_else(config::default_path);
+    let config = path.as_deref().map(config::read).transpose()?.unwrap_or_default();
+    let args = match args::parse(words, &config.defaults) {
+        Ok(args) => args,
+        Err(error) => {
+            // Help and --version are "errors" too, with code 0; nobody reading them is no failure.
+            let _ = error.print();
+            return Ok(ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1)));
+        }
+    };
+    let term = Term::detect(args.global.no_color);
+    if let Command::Completions(wanted) = &args.command {
+        let mut script = Vec::new();
+        clap_complete::generate(wanted.shell, &mut args::command(), "dockctl", &mut script);
+        output::print(&script)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let session = Session::new(&args.global, path, config)?;
+    let ctx = Ctx { session, term, format: args.global.output };
+    // One thread is enough for one connection, and is there at once.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
+    runtime.map_err(io_error)?.block_on(command(&ctx, args))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn io_error(error: io::Error) -> Error {
+    Error::new(error::Exit::Failed, format!("this machine gives no resources: {error}"))
+}
+
+async fn command(ctx: &Ctx, args: Args) -> Result<()> {
+    match args.command {
+        Command::Login(args) => commands::login::login(ctx, args).await,
+        Command::Logout => commands::login::logout(ctx).await,
+        Command::Whoami => commands::login::whoami(ctx).await,
+        Command::Agents(Agents::Token(args)) => commands::tokens::run(ctx, args).await,
+        Command::Agents(args) => commands::agents::run(ctx, args).await,
+        Command::Ps(args) => commands::ps::run(ctx, args).await,
+        Command::Logs(args) => commands::logs::run(ctx, args).await,
+        Command::Start(refs) => commands::act::start(ctx, refs).await,
+        Command::Stop(args) => commands::act::stop(ctx, args).await,
+        Command::Restart(args) => commands::act::restart(ctx, args).await,
+        Command::Kill(args) => commands::act::kill(ctx, args).await,
+        Command::Inspect(refs) => commands::inspect::run(ctx, refs).await,
+        Command::Stats(args) => commands::stats::run(ctx, args).await,
+        Command::Events(args) => commands::events::run(ctx, args).await,
+        Command::Images(args) => commands::images::run(ctx, args).await,
+        Command::Version(args) => commands::system::version(ctx, args).await,
+        Command::Ping(args) => commands::system::ping(ctx, args).await,
+        Command::Info(args) => commands::system::info(ctx, args).await,
+        // Answered before there was a connection to think of.
+        Command::Completions(_) => Ok(()),
+    }
+}

@@ -1,0 +1,63 @@
+//! How results are shown: data on stdout, everything else on stderr. Commands hand over messages and
+//! rows; only this module knows of terminals, colours, JSON and YAML.
+
+pub(crate) mod escape;
+pub(crate) mod human;
+pub(crate) mod json;
+pub(crate) mod printer;
+pub(crate) mod spinner;
+pub(crate) mod table;
+
+use std::io::{self, IsTerminal, Write};
+
+pub(crate) use escape::clean;
+
+/// What stands at the other end of our outputs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Term {
+    /// Whether a person reads stdout.
+    pub(crate) out: bool,
+    /// Whether a person reads stderr.
+    pub(crate) err: bool,
+    /// Whether a person can answer a question.
+    pub(crate) input: bool,
+    /// Whether colours are welcome where a person reads.
+    pub(crate) colors: bool,
+}
+
+impl Term {
+    /// Looks at the three standard streams; `no_color` is the user's wish.
+    pub(crate) fn detect(no_color: bool) -> Self {
+        let (out, err) = (io::stdout().is_terminal(), io::stderr().is_terminal());
+        let dumb = std::env::var_os("TERM").is_some_and(|t| t == "dumb");
+        let refused = no_color || std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+        Self { out, err, input: io::stdin().is_terminal() && err, colors: !refused && !dumb }
+    }
+
+    /// Whether stdout gets colours.
+    pub(crate) fn color(&self) -> bool {
+        self.out && self.colors
+    }
+
+    /// Prints a line on stderr. Nobody reading it is no failure.
+    pub(crate) fn notice(&self, text: &str) {
+        let _ = writeln!(io::stderr(), "{text}");
+    }
+
+    /// Asks on stderr and reads one line from stdin; None at its end.
+    pub(crate) fn ask(&self, question: &str) -> io::Result<Option<String>> {
+        let mut err = io::stderr();
+        write!(err, "{question}")?;
+        err.flush()?;
+        let mut answer = String::new();
+        let read = io::stdin().read_line(&mut answer)?;
+        Ok((read > 0).then(|| answer.trim().to_owned()))
+    }
+}
+
+/// Writes all of a command's data on stdout at once.
+pub(crate) fn print(data: &[u8]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(data)?;
+    out.flush()
+}

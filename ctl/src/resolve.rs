@@ -1,0 +1,215 @@
+//! From a reference to the container it stands for, and from a bare failure to one that says what to do.
+//! A host given is taken at its word; without one the fleet's inventory must have just one match.
+
+use dockctl_api::{
+    error::reason,
+    v1::{
+        Agent, Container, GetAgentRequest, ListAgentsRequest, ListContainersRequest,
+        ListContainersResponse, agent_service_client::AgentServiceClient,
+        container_service_client::ContainerServiceClient,
+    },
+};
+
+use crate::{
+    client::LARGEST_ANSWER,
+    error::{Error, Exit, Result},
+    moment,
+    output::{clean, human},
+    refs::Ref,
+    session::Session,
+};
+
+/// Containers on one page of a fleet list.
+const PAGE: u32 = 2_000;
+/// Candidates and suggestions listed at most.
+const MANY: usize = 20;
+
+/// One container on one agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// The agent's name or id.
+    pub(crate) agent: String,
+    /// The container, as the user named it.
+    pub(crate) container: String,
+}
+
+impl Target {
+    /// As people write it: `host/container`.
+    pub(crate) fn shown(&self) -> String {
+        format!("{}/{}", self.agent, self.container)
+    }
+}
+
+/// Finds what a reference stands for. Fails with exit 4 where nothing does, with exit 1 and the
+/// candidates where several do.
+pub(crate) async fn resolve(session: &Session, wanted: &Ref) -> Result<Target> {
+    let container = wanted.container.clone();
+    if let Some(agent) = wanted.host.clone() {
+        return Ok(Target { agent, container });
+    }
+    let request = ListContainersRequest {
+        all: true,
+        container: container.clone(),
+        ..ListContainersRequest::default()
+    };
+    let found = list(session, request).await?.containers;
+    // As the engine does: a whole name or id counts more than the beginning of an id.
+    let is_exact = |c: &&Container| c.name == container || c.id == container;
+    let exact: Vec<&Container> = found.iter().filter(is_exact).collect();
+    let candidates = if exact.is_empty() { found.iter().collect() } else { exact };
+    match candidates.as_slice() {
+        [one] => Ok(Target { agent: one.agent.clone(), container }),
+        [] => Err(not_found(session, None, &container).await),
+        several => {
+            let mut error =
+                Error::new(Exit::Failed, "several containers of the fleet fit; name one:")
+                    .about(container);
+            for c in several.iter().take(MANY) {
+                error = error.hint(clean(&format!("{}/{}", c.agent, c.name)));
+            }
+            Err(match several.len().checked_sub(MANY) {
+                Some(more @ 1..) => error.hint(format!("… and {more} more")),
+                _ => error,
+            })
+        }
+    }
+}
+
+/// Lists containers through all pages.
+pub(crate) async fn list(
+    session: &Session,
+    mut request: ListContainersRequest,
+) -> Result<ListContainersResponse> {
+    if request.agent.is_empty() {
+        request.page_size = PAGE;
+    }
+    let mut all = ListContainersResponse::default();
+    loop {
+        let page = session
+            .ask(|channel| {
+                let request = request.clone();
+                async move {
+                    ContainerServiceClient::new(channel)
+                        .max_decoding_message_size(LARGEST_ANSWER)
+                        .list_containers(request)
+                        .await
+                }
+            })
+            .await?;
+        all.containers.extend(page.containers);
+        all.views.extend(page.views);
+        if page.next_page_token.is_empty() || page.next_page_token == request.page_token {
+            return Ok(all);
+        }
+        request.page_token = page.next_page_token;
+    }
+}
+
+/// Lists agents.
+pub(crate) async fn agents(session: &Session, selector: &str) -> Result<Vec<Agent>> {
+    let request = ListAgentsRequest { selector: selector.to_owned() };
+    let answer = session
+        .ask(|channel| {
+            let request = request.clone();
+            async move {
+                AgentServiceClient::new(channel)
+                    .max_decoding_message_size(LARGEST_ANSWER)
+                    .list_agents(request)
+                    .await
+            }
+        })
+        .await?;
+    Ok(answer.agents)
+}
+
+/// Gets one agent.
+pub(crate) async fn agent(session: &Session, name: &str) -> Result<Agent> {
+    let request = GetAgentRequest { agent: name.to_owned() };
+    let answer = session
+        .ask(|channel| {
+            let request = request.clone();
+            async move { AgentServiceClient::new(channel).get_agent(request).await }
+        })
+        .await?;
+    answer.agent.ok_or_else(|| Error::new(Exit::Failed, "the controller sent no agent"))
+}
+
+/// Says of a call's failure what the failure alone cannot tell: how long the agent has been away and
+/// why, or which names come near.
+pub(crate) async fn explain(session: &Session, target: &Target, error: Error) -> Error {
+    if error.has_reason(reason::CONTAINER_NOT_FOUND) {
+        return not_found(session, Some(&target.agent), &target.container).await;
+    }
+    explain_agent(session, &target.agent, error).await.about(target.shown())
+}
+
+/// As [`explain`] for a call that names an agent only.
+pub(crate) async fn explain_agent(session: &Session, name: &str, error: Error) -> Error {
+    let error = error.about(name);
+    // These look-ups only help to understand: where they fail, the failure itself stands.
+    if error.has_reason(reason::AGENT_NOT_FOUND) {
+        let all = agents(session, "").await.unwrap_or_default();
+        return did_you_mean(error, name, all.into_iter().map(|a| a.name));
+    }
+    if error.has_reason(reason::AGENT_OFFLINE)
+        && let Ok(agent) = agent(session, name).await
+        && let Some(seen) = agent.last_seen_at.as_ref()
+    {
+        let span = human::short_span(moment::since(Some(seen)));
+        let mut hint = format!("last seen {span} ago, at {}", moment::seconds(Some(seen)));
+        let said = error.told().is_some_and(|f| f.to_string().contains(&agent.cause));
+        if !agent.cause.is_empty() && !said {
+            hint.push_str(&format!("; cause: {}", clean(&agent.cause)));
+        }
+        return error.hint(hint);
+    }
+    error
+}
+
+async fn not_found(session: &Session, agent: Option<&str>, container: &str) -> Error {
+    let (place, on, about) = match agent {
+        Some(agent) => ("on this host", format!(" --on {agent}"), format!("{agent}/{container}")),
+        None => ("in the fleet", String::new(), container.to_owned()),
+    };
+    let error = Error::new(Exit::NotFound, format!("no such container {place}"))
+        .about(about)
+        .hint(format!("see which there are: dockctl ps -a{on}"));
+    let request = ListContainersRequest {
+        all: true,
+        agent: agent.unwrap_or_default().to_owned(),
+        ..ListContainersRequest::default()
+    };
+    let known = list(session, request).await.unwrap_or_default().containers;
+    did_you_mean(error, container, known.into_iter().map(|c| c.name))
+}
+
+fn did_you_mean(error: Error, name: &str, known: impl Iterator<Item = String>) -> Error {
+    let mut near: Vec<(usize, String)> = known
+        .map(|k| (strsim::damerau_levenshtein(name, &k), k))
+        .filter(|(distance, k)| *distance <= 2 && *distance < k.chars().count())
+        .collect();
+    near.sort();
+    near.dedup();
+    match near.first() {
+        Some((_, best)) => error.hint(format!("did you mean {}?", clean(best))),
+        None => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hint(name: &str, known: &[&str]) -> Option<String> {
+        let error = Error::new(Exit::NotFound, "no");
+        let error = did_you_mean(error, name, known.iter().map(|s| (*s).to_owned()));
+        error.told().unwrap().hints.first().cloned()
+    }
+
+    #[test]
+    fn near_names_are_suggested() {
+        assert_eq!(hint("ngnix", &["redis", "nginx"]).as_deref(), Some("did you mean nginx?"));
+        assert_eq!(hint("web-1", &["db"]), None);
+        assert_eq!(hint("x", &["a"]), None);
+    }
+}

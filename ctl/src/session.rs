@@ -1,0 +1,240 @@
+//! Who we are to the controller: finds URL, trust and token among flags, variables and the kept login,
+//! opens the connection when the first call needs it and again after it broke, and renews the access
+//! token. Every command calls through [`Session::call`].
+
+use std::{
+    future::Future,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use dockctl_api::{
+    error::reason,
+    tls::Trust,
+    v1::{RefreshRequest, Tokens, auth_service_client::AuthServiceClient},
+};
+use tokio::sync::Mutex;
+use tonic::{Response, Status};
+
+use crate::{
+    args::Global,
+    client::{Channel, Connected},
+    config::{self, Config, Login},
+    endpoint::Endpoint,
+    error::{Error, Exit, Result},
+    moment, trust,
+};
+
+/// How long a call may take when nobody says otherwise.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// An access token that ends sooner than this is renewed first, seconds.
+const RENEW_BEFORE: i64 = 30;
+
+/// The way to the controller.
+pub(crate) struct Session {
+    path: Option<PathBuf>,
+    url: Option<String>,
+    token: Option<String>,
+    trust: Option<Trust>,
+    timeout: Option<Duration>,
+    state: Mutex<State>,
+}
+
+struct State {
+    login: Option<Login>,
+    channel: Option<Channel>,
+}
+
+impl Session {
+    /// Takes what flags and file say; connects to nothing yet.
+    pub(crate) fn new(global: &Global, path: Option<PathBuf>, config: Config) -> Result<Self> {
+        let trust = match (&global.ca_file, &global.ca_fingerprint) {
+            (Some(file), _) => Some(trust::by_file(file)?),
+            (None, Some(text)) => Some(trust::by_fingerprint(text)?),
+            (None, None) => None,
+        };
+        Ok(Self {
+            path,
+            url: global.url.clone(),
+            token: global.token.clone().filter(|t| !t.is_empty()),
+            trust,
+            timeout: global.timeout.map(|t| t.0),
+            state: Mutex::new(State { login: config.login, channel: None }),
+        })
+    }
+
+    /// The configuration file.
+    pub(crate) fn path(&self) -> Result<&Path> {
+        self.path.as_deref().ok_or_else(|| {
+            Error::usage("there is no place for the configuration file")
+                .hint("set HOME, or pass --config FILE")
+        })
+    }
+
+    /// The URL given by flag or variable, if any.
+    pub(crate) fn given_url(&self) -> Option<&str> {
+        self.url.as_deref()
+    }
+
+    /// The trust given by flag or variable, if any.
+    pub(crate) fn given_trust(&self) -> Option<&Trust> {
+        self.trust.as_ref()
+    }
+
+    /// The kept login, if there is one.
+    pub(crate) async fn login(&self) -> Option<Login> {
+        self.state.lock().await.login.clone()
+    }
+
+    /// The controller that calls go to.
+    pub(crate) async fn endpoint(&self) -> Result<Endpoint> {
+        endpoint(self.url.as_deref(), self.state.lock().await.login.as_ref())
+    }
+
+    /// How long a call may take: what the user said, or else `usual`.
+    pub(crate) fn patience(&self, usual: Duration) -> Option<Duration> {
+        Some(self.timeout.unwrap_or(usual))
+    }
+
+    /// Makes a unary call with the usual patience.
+    pub(crate) async fn ask<T, F, Fut>(&self, run: F) -> Result<T>
+    where
+        F: Fn(Channel) -> Fut,
+        Fut: Future<Output = std::result::Result<Response<T>, Status>>,
+    {
+        self.call(self.patience(PATIENCE), run).await
+    }
+
+    /// Makes a call; one more time where the controller finds the token too old although our clock does
+    /// not. Without a deadline (streams) the connection's keepalive notices a dead peer.
+    pub(crate) async fn call<T, F, Fut>(&self, deadline: Option<Duration>, run: F) -> Result<T>
+    where
+        F: Fn(Channel) -> Fut,
+        Fut: Future<Output = std::result::Result<Response<T>, Status>>,
+    {
+        let (channel, token) = self.channel(None).await?;
+        match within(deadline, run(channel.with_deadline(deadline))).await {
+            Err(error) if self.token.is_none() && error.has_reason(reason::TOKEN_EXPIRED) => {
+                let (channel, _) = self.channel(Some(&token)).await?;
+                within(deadline, run(channel.with_deadline(deadline))).await
+            }
+            result => result,
+        }
+    }
+
+    /// The connection with a good token, and that token. A token that was `refused` is not used again.
+    async fn channel(&self, refused: Option<&str>) -> Result<(Channel, String)> {
+        let mut state = self.state.lock().await;
+        let endpoint = endpoint(self.url.as_deref(), state.login.as_ref())?;
+        // A login's token and trust are for its own controller, never for another that was named.
+        let login = state.login.clone().filter(|l| l.url == endpoint.url());
+        if self.token.is_none() && login.as_ref().is_none_or(|l| l.access_token.is_empty()) {
+            return Err(not_logged_in(&endpoint.url()));
+        }
+        let open = state.channel.take().filter(|c| !c.is_closed());
+        let channel = match open {
+            Some(channel) => channel,
+            None => {
+                let kept = || login.as_ref().and_then(|l| trust::by_text(&l.ca));
+                let Connected { channel, .. } =
+                    trust::connect(&endpoint, self.trust.clone().or_else(kept)).await?;
+                channel
+            }
+        };
+        let token = match (&self.token, login) {
+            (Some(token), _) => token.clone(),
+            (None, Some(login)) => {
+                let login = self.renewed(login, refused, &channel).await?;
+                let token = login.access_token.clone();
+                state.login = Some(login);
+                token
+            }
+            (None, None) => return Err(not_logged_in(&endpoint.url())),
+        };
+        state.channel = Some(channel.clone());
+        Ok((channel.with_token(&token)?, token))
+    }
+
+    /// The login with an access token that is still good for a while.
+    async fn renewed(
+        &self,
+        login: Login,
+        refused: Option<&str>,
+        channel: &Channel,
+    ) -> Result<Login> {
+        let good = |l: &Login| {
+            l.access_expires_at > moment::now() + RENEW_BEFORE
+                && refused.is_none_or(|token| token != l.access_token)
+        };
+        if good(&login) {
+            return Ok(login);
+        }
+        let path = self.path()?;
+        let _lock = config::lock(path).await?;
+        // Another dockctl may have renewed it, or logged out, while we waited for the lock.
+        let mut login = match config::read(path)?.login.filter(|l| l.url == login.url) {
+            Some(login) if good(&login) => return Ok(login),
+            Some(login) if !login.refresh_token.is_empty() => login,
+            _ => return Err(not_logged_in(&login.url)),
+        };
+        let request = RefreshRequest { refresh_token: login.refresh_token.clone() };
+        let call = async { AuthServiceClient::new(channel.clone()).refresh(request).await };
+        let answer = match within(self.patience(PATIENCE), call).await {
+            Err(error) if error.code() == Exit::NotAuthorised as u8 => {
+                return Err(expired(&login, &error));
+            }
+            result => result?,
+        };
+        keep_tokens(&mut login, answer.tokens)?;
+        config::write(path, Some(&login))?;
+        Ok(login)
+    }
+}
+
+/// Puts fresh tokens into a login.
+pub(crate) fn keep_tokens(login: &mut Login, tokens: Option<Tokens>) -> Result<()> {
+    let tokens = tokens.ok_or_else(|| Error::new(Exit::Failed, "the controller sent no tokens"))?;
+    login.access_token = tokens.access_token;
+    login.access_expires_at = tokens.access_expires_at.map_or(0, |t| t.seconds);
+    login.refresh_token = tokens.refresh_token;
+    login.refresh_expires_at = tokens.refresh_expires_at.map_or(0, |t| t.seconds);
+    Ok(())
+}
+
+/// Waits for an answer. The controller is told the deadline and should answer first; the little more
+/// is for a controller that does not.
+pub(crate) async fn within<T>(
+    deadline: Option<Duration>,
+    call: impl Future<Output = std::result::Result<Response<T>, Status>>,
+) -> Result<T> {
+    let result = match deadline {
+        None => call.await,
+        Some(deadline) => {
+            let grace = Duration::from_secs(1);
+            tokio::time::timeout(deadline + grace, call).await.map_err(|_| {
+                Error::new(Exit::Failed, format!("no answer within {} s", deadline.as_secs_f32()))
+                    .hint("the call may have run; give it more time with --timeout, for example 2m")
+            })?
+        }
+    };
+    Ok(result?.into_inner())
+}
+
+fn endpoint(url: Option<&str>, login: Option<&Login>) -> Result<Endpoint> {
+    match url.or(login.map(|l| l.url.as_str())) {
+        Some(url) => Endpoint::parse(url),
+        None => Err(not_logged_in("URL")),
+    }
+}
+
+fn not_logged_in(url: &str) -> Error {
+    Error::new(Exit::NotAuthorised, "not logged in")
+        .hint(format!("log in: dockctl login {url} --username USER"))
+        .hint("scripts can set DOCKCTL_URL and DOCKCTL_TOKEN instead")
+}
+
+fn expired(login: &Login, error: &Error) -> Error {
+    let why = error.told().map(|f| f.message.clone()).unwrap_or_default();
+    Error::new(Exit::NotAuthorised, format!("the login has ended: {why}"))
+        .hint(format!("log in again: dockctl login {} --username {}", login.url, login.username))
+}

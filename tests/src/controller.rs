@@ -1,0 +1,155 @@
+//! A real controller on loopback.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitStatus};
+
+use anyhow::{Context, Result};
+use dockctl_api::v1::{CreateJoinTokenRequest, CreateJoinTokenResponse};
+use serde::Deserialize;
+
+use crate::{api::Api, cli::Dockctl, process::Process, world::World};
+
+/// The password of user `admin` in every scenario.
+pub const ADMIN_PASSWORD: &str = "correct horse battery staple";
+
+#[derive(Debug, Deserialize)]
+struct Ready {
+    api: SocketAddr,
+    agents: SocketAddr,
+    metrics: SocketAddr,
+    ca_fingerprint: String,
+}
+
+/// A controller with its own data directory. It may be killed and started again on the same ports.
+#[derive(Debug)]
+pub struct Controller<'w> {
+    world: &'w World,
+    /// The running program.
+    pub process: Process,
+    /// The API's address.
+    pub api: SocketAddr,
+    /// The agents' address.
+    pub agents: SocketAddr,
+    /// The address of metrics and health.
+    pub metrics: SocketAddr,
+    /// SHA-256 of the CA's certificate.
+    pub ca_fingerprint: String,
+    /// Its data directory.
+    pub data_dir: PathBuf,
+    arguments: Vec<String>,
+}
+
+impl World {
+    /// Starts a controller on ports of the system's choice.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub async fn controller(&self) -> Result<Controller<'_>> {
+        self.controller_with(&[], "127.0.0.1:0").await
+    }
+
+    /// The same with further arguments, its agents' port at the address given.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub async fn controller_with(
+        &self,
+        arguments: &[&str],
+        agents: &str,
+    ) -> Result<Controller<'_>> {
+        let data_dir = self.dir("controller")?;
+        let arguments: Vec<String> = arguments.iter().map(|a| (*a).to_owned()).collect();
+        let listen = ["127.0.0.1:0".to_owned(), agents.to_owned(), "127.0.0.1:0".to_owned()];
+        let (process, ready) = serve(self, &data_dir, &arguments, &listen).await?;
+        Ok(Controller {
+            world: self,
+            process,
+            api: ready.api,
+            agents: ready.agents,
+            metrics: ready.metrics,
+            ca_fingerprint: ready.ca_fingerprint,
+            data_dir,
+            arguments,
+        })
+    }
+}
+
+async fn serve(
+    world: &World,
+    data_dir: &PathBuf,
+    arguments: &[String],
+    [api, agents, metrics]: &[String; 3],
+) -> Result<(Process, Ready)> {
+    let mut command = world.binary("dockctl-controller")?;
+    command
+        .args(["serve", "--ready-json", "--listen", api, "--agent-listen", agents])
+        .args(["--metrics-listen", metrics, "--data-dir"])
+        .arg(data_dir)
+        .args(arguments)
+        .env("DOCKCTL_ADMIN_PASSWORD", ADMIN_PASSWORD);
+    let mut process = Process::spawn("controller", command, world.logs())?;
+    let ready = process.ready().await?;
+    Ok((process, ready))
+}
+
+impl<'w> Controller<'w> {
+    /// Starts it again, on the same ports and data, after it has ended.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub async fn start_again(&mut self) -> Result<()> {
+        let listen = [self.api, self.agents, self.metrics].map(|a| a.to_string());
+        let (process, ready) = serve(self.world, &self.data_dir, &self.arguments, &listen).await?;
+        anyhow::ensure!(ready.ca_fingerprint == self.ca_fingerprint, "it made a new CA");
+        self.process = process;
+        Ok(())
+    }
+
+    /// SIGTERM, and waits for its end.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub async fn terminate(&mut self) -> Result<ExitStatus> {
+        self.process.terminate().await
+    }
+
+    /// A client with no login.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub async fn anonymous(&self) -> Result<Api> {
+        Api::connect(self.api, &self.ca_fingerprint, None).await
+    }
+
+    /// A client logged in as `admin`.
+    ///
+    /// # Errors
+    /// When the connection or the login fails.
+    pub async fn admin(&self) -> Result<Api> {
+        Api::login(self.api, &self.ca_fingerprint, "admin", ADMIN_PASSWORD).await
+    }
+
+    /// dockctl, logged in as `admin`.
+    ///
+    /// # Errors
+    /// When the login fails.
+    pub async fn dockctl(&self) -> Result<Dockctl<'w>> {
+        let dockctl = Dockctl::new(self.world)?;
+        let url = format!("https://{}", self.api);
+        let login = ["login", &url, "--username", "admin", "--password-stdin", "--ca-fingerprint"];
+        let arguments: Vec<&str> = login.into_iter().chain([&*self.ca_fingerprint]).collect();
+        dockctl.run_with_input(&arguments, ADMIN_PASSWORD).await?.done()?;
+        Ok(dockctl)
+    }
+
+    /// Makes a join token.
+    ///
+    /// # Errors
+    /// When the controller refuses.
+    pub async fn join_token(
+        &self,
+        request: CreateJoinTokenRequest,
+    ) -> Result<CreateJoinTokenResponse> {
+        let response = self.admin().await?.agents().create_join_token(request).await;
+        Ok(response.context("CreateJoinToken")?.into_inner())
+    }
+}

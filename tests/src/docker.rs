@@ -1,0 +1,244 @@
+//! The scenario's own containers on the tests' engine, and private engines that may be restarted.
+
+use std::{
+    env,
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{
+    cli::output_of,
+    process::Process,
+    wait::{LONG, await_until},
+    world::World,
+};
+
+/// The image that deploy/scripts/images.sh makes: a static busybox.
+pub const IMAGE: &str = "dockctl/busybox:test";
+
+/// The URL of the engine that the tests use.
+pub(crate) fn docker_host() -> String {
+    env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///var/run/docker.sock".to_owned())
+}
+
+/// One engine, worked with docker's own client. The scenario's containers on it go with the scenario.
+#[derive(Debug, Clone)]
+pub struct Docker {
+    host: String,
+    prefix: String,
+}
+
+/// One of the scenario's containers.
+#[derive(Debug, Clone)]
+pub struct Container {
+    /// Its name, which no other scenario uses.
+    pub name: String,
+    /// Its id, 64 hexadecimal digits.
+    pub id: String,
+}
+
+impl World {
+    /// The tests' engine.
+    pub fn docker(&self) -> Docker {
+        self.uses_docker();
+        self.docker_at(&docker_host())
+    }
+
+    /// The engine at a URL.
+    pub fn docker_at(&self, host: &str) -> Docker {
+        Docker { host: host.to_owned(), prefix: self.prefix().to_owned() }
+    }
+}
+
+impl Docker {
+    /// The engine's URL.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The label of the scenario's containers, key and value.
+    pub fn label(&self) -> (&'static str, &str) {
+        ("dockctl.test", &self.prefix)
+    }
+
+    /// Runs `docker ARGUMENTS` and gives its standard output.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub async fn cli(&self, arguments: &[&str]) -> Result<String> {
+        Ok(output_of(self.command(arguments), "").await?.done()?.trim_end().to_owned())
+    }
+
+    /// Runs `docker ARGUMENTS` and gives standard output and error as they are.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub async fn raw(&self, arguments: &[&str]) -> Result<crate::Output> {
+        output_of(self.command(arguments), "").await
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("docker");
+        command.args(["-H", &self.host]).args(arguments);
+        command
+    }
+
+    /// Runs a container whose first process is that shell script. Its name gets the scenario's prefix.
+    ///
+    /// # Errors
+    /// When the engine refuses.
+    pub async fn run(&self, name: &str, script: &str) -> Result<Container> {
+        self.run_with(&[], name, script).await
+    }
+
+    /// The same with further options of `docker run`.
+    ///
+    /// # Errors
+    /// When the engine refuses.
+    pub async fn run_with(&self, options: &[&str], name: &str, script: &str) -> Result<Container> {
+        let name = format!("{}-{name}", self.prefix);
+        let label = format!("dockctl.test={}", self.prefix);
+        let first =
+            ["run", "-d", "--init", "--network", "none", "--label", &label, "--name", &name];
+        let last = [IMAGE, "sh", "-c", script];
+        let id = self.cli(&[&first[..], options, &last].concat()).await?;
+        Ok(Container { name, id })
+    }
+
+    /// A field of `docker inspect`, as a Go template.
+    ///
+    /// # Errors
+    /// When there is no such container.
+    pub async fn inspect(&self, container: &str, template: &str) -> Result<String> {
+        self.cli(&["inspect", "--type", "container", "-f", template, container]).await
+    }
+}
+
+/// Removes what scenarios with that prefix have left on the tests' engine.
+pub(crate) fn remove_containers(prefix: &str) {
+    let docker = Docker { host: docker_host(), prefix: prefix.to_owned() };
+    let label = format!("label=dockctl.test={prefix}");
+    let Ok(listed) = docker.command(&["ps", "-aq", "--filter", &label]).output() else { return };
+    let ids = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let ids: Vec<&str> = ids.split_whitespace().collect();
+    if !ids.is_empty() {
+        // What is left over now is removed at the end of `make test`.
+        let _ = docker.command(&[&["rm", "-f", "-v"], &ids[..]].concat()).output();
+    }
+}
+
+/// A dockerd of the scenario's own, with the test image: own socket, data, containerd; no bridge.
+#[derive(Debug)]
+pub struct PrivateDockerd<'w> {
+    docker: Docker,
+    process: Process,
+    world: &'w World,
+    data: PathBuf,
+    run: PathBuf,
+}
+
+impl World {
+    /// Starts a private dockerd and gives it the test image. Needs root.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn private_dockerd(&self) -> Result<PrivateDockerd<'_>> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        // A socket's path has room for 107 bytes, so it cannot be in the scenario's directory.
+        let n = COUNT.fetch_add(1, Ordering::Relaxed);
+        let run = PathBuf::from(format!("/run/{}-{n}", self.prefix()));
+        fs::create_dir_all(&run)?;
+        let data = self.dir("dockerd")?;
+        let host = format!("unix://{}", run.join("docker.sock").display());
+        let docker = self.docker_at(&host);
+        let process = dockerd(self, &docker, &data, &run).await?;
+
+        let archive = data.join("image.tar");
+        let archive = archive.to_str().context("a path in UTF-8")?;
+        self.docker().cli(&["save", "-o", archive, IMAGE]).await?;
+        docker.cli(&["load", "-i", archive]).await?;
+        Ok(PrivateDockerd { docker, process, world: self, data, run })
+    }
+}
+
+async fn dockerd(world: &World, docker: &Docker, data: &Path, run: &Path) -> Result<Process> {
+    let mut command = Command::new("dockerd");
+    command.args(["-H", &docker.host, "--bridge", "none", "--iptables=false"]);
+    command.args(["--containerd-namespace", world.prefix()]);
+    command.args(["--containerd-plugins-namespace", &format!("{}-plugins", world.prefix())]);
+    command.arg("--data-root").arg(data.join("root"));
+    command.arg("--exec-root").arg(run.join("exec"));
+    command.arg("--pidfile").arg(run.join("pid"));
+    let mut process = Process::spawn("dockerd", command, world.logs())?;
+    await_until("the private dockerd to answer", LONG, async || {
+        ensure!(process.is_running()?, "it ended: {}", process.tail());
+        Ok(Some(docker.cli(&["version"]).await?))
+    })
+    .await?;
+    Ok(process)
+}
+
+impl PrivateDockerd<'_> {
+    /// The engine.
+    pub fn docker(&self) -> &Docker {
+        &self.docker
+    }
+
+    /// Stops the engine; its containers end with it.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub async fn stop(&mut self) -> Result<()> {
+        self.process.terminate().await?;
+        Ok(())
+    }
+
+    /// Starts the engine again.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn start(&mut self) -> Result<()> {
+        self.process = dockerd(self.world, &self.docker, &self.data, &self.run).await?;
+        Ok(())
+    }
+}
+
+impl Drop for PrivateDockerd<'_> {
+    fn drop(&mut self) {
+        let ids = self.docker.command(&["ps", "-aq"]).output();
+        let ids = ids.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
+        let ids: Vec<&str> = ids.split_whitespace().collect();
+        if !ids.is_empty() {
+            let _ = self.docker.command(&[&["rm", "-f"], &ids[..]].concat()).output();
+        }
+        let _ = self.process.signal(crate::Signal::TERM);
+        let _ = fs::remove_dir_all(&self.run);
+    }
+}
+
+/// A shell script that prints `line 1`, `line 2`, ... a hundred a second, for ever.
+pub fn counting_script() -> &'static str {
+    "i=0; while :; do i=$((i+1)); echo \"line $i\"; usleep 10000; done"
+}
+
+/// Checks that a follow of [`counting_script`] from its beginning has lost and doubled no line, and
+/// says how many there are. A last line without its end is left out.
+///
+/// # Errors
+/// Names the first place where a line is lost, doubled or torn.
+pub fn consecutive_lines(bytes: &[u8]) -> Result<usize> {
+    let text = String::from_utf8_lossy(bytes);
+    let mut count = 0;
+    for line in text.split_inclusive('\n').filter(|l| l.ends_with('\n')) {
+        count += 1;
+        let mut wanted = String::new();
+        let _ = writeln!(wanted, "line {count}");
+        ensure!(line == wanted, "line {count} reads {line:?}");
+    }
+    Ok(count)
+}

@@ -1,0 +1,104 @@
+//! A network of the scenario's own: a namespace tied to the host by a pair of virtual interfaces, in
+//! which nft can swallow every packet. Needs root.
+
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+
+/// One namespace with one interface. Removed when dropped.
+#[derive(Debug)]
+pub struct Netns {
+    name: String,
+    host: String,
+}
+
+const DROP_ALL: &str = "table inet fault {
+    chain in { type filter hook input priority -300; policy drop; iif lo accept; }
+    chain out { type filter hook output priority -300; policy drop; oif lo accept; }
+}";
+
+impl Netns {
+    /// Makes a namespace with addresses from 192.0.2.0/24, which belongs to documentation, so that no
+    /// real network is hidden. `name` has at most 9 characters: interfaces' names are short.
+    ///
+    /// # Errors
+    /// When `ip` fails.
+    pub fn new() -> Result<Self> {
+        let pid = std::process::id();
+        let name = format!("dt{pid}");
+        let (host_end, ns_end) = (format!("dt{pid}h"), format!("dt{pid}n"));
+        // Scenarios run two at a time, each in a process of its own.
+        let block = pid % 63 * 4;
+        let host = format!("192.0.2.{}", block + 1);
+        let inside = format!("192.0.2.{}", block + 2);
+
+        ip(&["netns", "add", &name])?;
+        let netns = Self { name, host };
+        ip(&[
+            "link",
+            "add",
+            &host_end,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            &ns_end,
+            "netns",
+            &netns.name,
+        ])?;
+        ip(&["addr", "add", &format!("{}/30", netns.host), "dev", &host_end])?;
+        ip(&["link", "set", &host_end, "up"])?;
+        ip(&["-n", &netns.name, "addr", "add", &format!("{inside}/30"), "dev", &ns_end])?;
+        ip(&["-n", &netns.name, "link", "set", &ns_end, "up"])?;
+        ip(&["-n", &netns.name, "link", "set", "lo", "up"])?;
+        Ok(netns)
+    }
+
+    /// The namespace's name, for `ip netns exec`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The host's address as seen from inside.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Swallows every packet in and out: no reset, no error, silence.
+    ///
+    /// # Errors
+    /// When nft fails.
+    pub fn blackhole(&self) -> Result<()> {
+        self.nft(DROP_ALL)
+    }
+
+    /// Lets packets through again.
+    ///
+    /// # Errors
+    /// When nft fails.
+    pub fn heal(&self) -> Result<()> {
+        self.nft("delete table inet fault")
+    }
+
+    fn nft(&self, rules: &str) -> Result<()> {
+        run(Command::new("ip").args(["netns", "exec", &self.name, "nft", rules]))
+    }
+}
+
+impl Drop for Netns {
+    fn drop(&mut self) {
+        // The pair of interfaces goes with the namespace.
+        let _ = ip(&["netns", "del", &self.name]);
+    }
+}
+
+fn ip(arguments: &[&str]) -> Result<()> {
+    run(Command::new("ip").args(arguments))
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let output = command.output()?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?} failed: {stderr}");
+    Ok(())
+}

@@ -1,0 +1,358 @@
+//! What breaks between the parts, and what must hold all the same.
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, ensure};
+use dockctl_api::{
+    error::{MAYBE_RAN, RAN, metadata_of, reason, reason_of},
+    v1::{
+        AgentState, ListContainersRequest, StartContainerRequest, StopContainerRequest,
+        UpdateAgentLabelsRequest,
+    },
+};
+use dockctl_tests::{
+    AgentSpec, Api, Controller, Docker, DockerProxy, LONG, Netns, TcpProxy, await_until,
+    consecutive_lines, counting_script, scenario,
+};
+use tonic::Code;
+
+const IDLE: &str = "exec sleep 100000";
+
+#[test]
+fn controller_kill_9_during_follows_and_starts_loses_no_acknowledged_write() {
+    scenario(async |world| {
+        let mut controller = world.controller().await?;
+        let mut agents = Vec::new();
+        for name in ["web-1", "web-2"] {
+            agents.push(world.agent(&controller, name).await?);
+        }
+        let docker = world.docker();
+        let counting = docker.run("count", counting_script()).await?;
+        let toggled = docker.run("toggled", IDLE).await?;
+        let dockctl = controller.dockctl().await?;
+        let follow = dockctl.start(&["logs", "-f", &format!("web-1/{}", counting.name)])?;
+        follow.wait_for_lines(20).await?;
+
+        // Writes as fast as they are acknowledged, until the controller dies under them.
+        let api = controller.admin().await?;
+        let labels = tokio::spawn(write_labels(api.clone()));
+        let toggles = tokio::spawn(toggle(api, toggled.name.clone()));
+        let enough = async || -> Result<Option<()>> {
+            let record = controller.agent_record("web-1").await?;
+            Ok((record.labels.len() >= 20).then_some(()))
+        };
+        await_until("20 acknowledged writes", LONG, enough).await?;
+        controller.process.kill9()?;
+        let acknowledged = labels.await?;
+        let running = toggles.await?;
+        controller.start_again().await?;
+
+        for agent in &agents {
+            let record = controller.await_state(&agent.spec.name, AgentState::Connected).await?;
+            ensure!(record.id == agent.id, "it came back as another");
+        }
+        let kept = controller.agent_record("web-1").await?.labels;
+        for n in 0..acknowledged {
+            ensure!(kept.contains_key(&format!("n{n}")), "write {n} of {acknowledged} is lost");
+        }
+        // At most the one write that was on its way is there besides.
+        ensure!(kept.len() <= acknowledged + 1, "{} labels of {acknowledged}", kept.len());
+        if let Some(running) = running {
+            let state = docker.inspect(&toggled.name, "{{.State.Running}}").await?;
+            ensure!(state == running.to_string(), "the last acknowledged call was undone");
+        }
+        let before = consecutive_lines(&follow.stdout()?)?;
+        consecutive_lines(&follow.wait_for_lines(before + 200).await?)?;
+        Ok(())
+    });
+}
+
+/// Sets one label after the other until that fails; says how many were acknowledged.
+async fn write_labels(api: Api) -> usize {
+    let mut agents = api.agents();
+    let mut n = 0;
+    loop {
+        let request = UpdateAgentLabelsRequest {
+            agent: "web-1".into(),
+            set: [(format!("n{n}"), "x".to_owned())].into(),
+            ..Default::default()
+        };
+        if agents.update_agent_labels(request).await.is_err() {
+            return n;
+        }
+        n += 1;
+    }
+}
+
+/// Starts and stops a container until that fails. Says whether it runs according to the last answer;
+/// none where the call that failed may have run.
+async fn toggle(api: Api, container: String) -> Option<bool> {
+    let mut containers = api.containers();
+    let agent = "web-2".to_owned();
+    let mut running = true;
+    loop {
+        let (agent, container) = (agent.clone(), container.clone());
+        let result = if running {
+            let signal = "SIGKILL".to_owned();
+            let stop = StopContainerRequest { agent, container, signal, ..Default::default() };
+            containers.stop_container(stop).await.map(|_| ())
+        } else {
+            let start = StartContainerRequest { agent, container };
+            containers.start_container(start).await.map(|_| ())
+        };
+        match result {
+            Ok(()) => running = !running,
+            Err(status) if metadata_of(&status, RAN).as_deref() == Some("NOT_SENT") => {
+                return Some(running);
+            }
+            Err(_) => return None,
+        }
+    }
+}
+
+#[test]
+fn agent_kill_9_comes_back_as_itself_and_leaves_the_containers_alone() {
+    scenario(async |world| {
+        let controller = world.controller().await?;
+        let mut agent = world.agent(&controller, "web-1").await?;
+        let docker = world.docker();
+        let container = docker.run("c", IDLE).await?;
+        let started = docker.inspect(&container.name, "{{.State.StartedAt}}").await?;
+        let before = controller.agent_record("web-1").await?;
+        for _ in 0..3 {
+            agent.process.kill9()?;
+            agent.start_again().await?;
+        }
+        let after = controller.await_state("web-1", AgentState::Connected).await?;
+        ensure!(after.epoch >= before.epoch + 3, "{} then {}", before.epoch, after.epoch);
+        ensure!(docker.inspect(&container.name, "{{.State.StartedAt}}").await? == started);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_link_that_is_blackholed_is_noticed_by_both_ends_and_comes_back() {
+    scenario(async |world| {
+        let netns = Netns::new()?;
+        let controller = world.controller_with(&[], &format!("{}:0", netns.host())).await?;
+        let spec = AgentSpec::new(world, &controller, "web-1")?.inside(&netns);
+        let agent = world.join(&controller, spec).await?;
+        let dockctl = controller.dockctl().await?;
+
+        netns.blackhole()?;
+        let record = controller.await_state("web-1", AgentState::Offline).await?;
+        ensure!(!record.cause.is_empty(), "it is offline without a cause");
+        ensure!(record.round_trip.is_none(), "an offline agent has a round trip");
+        let listed = dockctl.json(&["agents", "ls"]).await?;
+        ensure!(listed[0]["state"] == "AGENT_STATE_OFFLINE", "{listed}");
+        let lost = agent.process.wait_for_log("no link").await?;
+        ensure!(lost.contains("WARN"), "{lost}");
+
+        netns.heal()?;
+        let record = controller.await_state("web-1", AgentState::Connected).await?;
+        ensure!(record.id == agent.id && record.cause.is_empty(), "{record:?}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_call_on_a_link_that_dies_says_that_it_may_have_run() {
+    scenario(async |world| {
+        let controller = world.controller().await?;
+        let proxy = TcpProxy::start(controller.agents).await?;
+        let spec = AgentSpec::new(world, &controller, "web-1")?;
+        let spec = AgentSpec { controller: proxy.address().to_string(), ..spec };
+        let _agent = world.join(&controller, spec).await?;
+        let container = world.docker().run("c", IDLE).await?;
+        let mut api = controller.admin().await?.containers();
+
+        proxy.stall();
+        let agent = "web-1".to_owned();
+        let stop = StopContainerRequest { agent, container: container.name, ..Default::default() };
+        let error = api.stop_container(stop).await.expect_err("nothing comes through");
+        ensure!(error.code() == Code::Unavailable, "{error}");
+        ensure!(reason_of(&error).as_deref() == Some(reason::LINK_LOST), "{error}");
+        ensure!(metadata_of(&error, RAN).as_deref() == Some(MAYBE_RAN), "{error}");
+        Ok(())
+    });
+}
+
+#[test]
+fn what_happened_while_the_link_was_down_is_in_the_inventory_afterwards() {
+    scenario(async |world| {
+        let controller = world.controller().await?;
+        let proxy = TcpProxy::start(controller.agents).await?;
+        let spec = AgentSpec::new(world, &controller, "web-1")?;
+        let spec = AgentSpec { controller: proxy.address().to_string(), ..spec };
+        let _agent = world.join(&controller, spec).await?;
+        let docker = world.docker();
+        let dies = docker.run("dies", IDLE).await?;
+        let goes = docker.run("goes", IDLE).await?;
+        inventory_is_dockers(&controller, &docker).await?;
+
+        proxy.refuse();
+        controller.await_state("web-1", AgentState::Offline).await?;
+        docker.cli(&["kill", &dies.name]).await?;
+        docker.cli(&["rm", "-f", &goes.name]).await?;
+        for n in 0..10 {
+            docker.run(&format!("comes-{n}"), IDLE).await?;
+        }
+        proxy.resume();
+        controller.await_state("web-1", AgentState::Connected).await?;
+        inventory_is_dockers(&controller, &docker).await
+    });
+}
+
+/// Waits until the fleet's inventory holds exactly the scenario's containers that docker has, each in
+/// its state.
+async fn inventory_is_dockers(controller: &Controller<'_>, docker: &Docker) -> Result<()> {
+    let mut api = controller.admin().await?.containers();
+    let (key, value) = docker.label();
+    let label_selector = format!("{key}={value}");
+    let filter = format!("label={label_selector}");
+    let list = ["ps", "-a", "--no-trunc", "--filter", &filter, "--format", "{{.ID}} {{.State}}"];
+    await_until("the inventory to agree with docker", LONG, async || {
+        let listed = docker.cli(&list).await?;
+        let mut theirs: Vec<String> = listed.lines().map(str::to_owned).collect();
+        let label_selector = label_selector.clone();
+        let request = ListContainersRequest { all: true, label_selector, ..Default::default() };
+        let fleet = api.list_containers(request).await?.into_inner();
+        ensure!(fleet.views.iter().all(|v| !v.stale), "{:?}", fleet.views);
+        let mut ours: Vec<String> =
+            fleet.containers.iter().map(|c| format!("{} {}", c.id, c.state)).collect();
+        theirs.sort();
+        ours.sort();
+        ensure!(ours == theirs, "we have {ours:?}, docker has {theirs:?}");
+        Ok(Some(()))
+    })
+    .await
+}
+
+#[test]
+fn a_restarted_dockerd_is_resynced() {
+    scenario(async |world| {
+        let controller = world.controller().await?;
+        let mut engine = world.private_dockerd().await?;
+        let spec = AgentSpec::new(world, &controller, "web-1")?;
+        let spec = AgentSpec { docker: engine.docker().host().to_owned(), ..spec };
+        let agent = world.join(&controller, spec).await?;
+        engine.docker().run("ends", IDLE).await?;
+        engine.docker().run_with(&["--restart", "always"], "returns", IDLE).await?;
+        inventory_is_dockers(&controller, engine.docker()).await?;
+        for _ in 0..3 {
+            engine.stop().await?;
+            engine.start().await?;
+            inventory_is_dockers(&controller, engine.docker()).await?;
+        }
+        engine.docker().run("new", IDLE).await?;
+        inventory_is_dockers(&controller, engine.docker()).await?;
+        let record = controller.await_state("web-1", AgentState::Connected).await?;
+        ensure!(record.epoch == 1 && record.id == agent.id, "its link did not last: {record:?}");
+        Ok(())
+    });
+}
+
+#[test]
+fn with_its_dockerd_down_an_agent_stays_connected_and_says_so() {
+    scenario(async |world| {
+        let controller = world.controller().await?;
+        let mut engine = world.private_dockerd().await?;
+        let spec = AgentSpec::new(world, &controller, "web-1")?;
+        let spec = AgentSpec { docker: engine.docker().host().to_owned(), ..spec };
+        let _agent = world.join(&controller, spec).await?;
+        let container = engine.docker().run("c", IDLE).await?;
+        inventory_is_dockers(&controller, engine.docker()).await?;
+
+        engine.stop().await?;
+        let down = await_until("the agent to say so", LONG, async || {
+            let record = controller.agent_record("web-1").await?;
+            let engine = record.engine.clone().context("no engine")?;
+            Ok((!engine.available).then_some(record))
+        })
+        .await?;
+        ensure!(down.state() == AgentState::Connected, "{down:?}");
+        ensure!(!down.engine.context("no engine")?.error.is_empty(), "no error");
+
+        let mut api = controller.admin().await?.containers();
+        let request = ListContainersRequest { agent: "web-1".into(), ..Default::default() };
+        let error = api.list_containers(request).await.expect_err("docker is down");
+        ensure!(error.code() == Code::Unavailable, "{error}");
+        ensure!(reason_of(&error).as_deref() == Some(reason::DOCKER_DOWN), "{error}");
+        let fleet = api.list_containers(ListContainersRequest { all: true, ..Default::default() });
+        let fleet = fleet.await?.into_inner();
+        let one = fleet.containers.iter().find(|c| c.id == container.id).context("forgotten")?;
+        ensure!(one.stale, "a view without an engine is not marked as old");
+
+        engine.start().await?;
+        inventory_is_dockers(&controller, engine.docker()).await
+    });
+}
+
+#[test]
+fn an_agent_that_starts_before_its_dockerd_waits_for_it() {
+    scenario(async |world| {
+        let controller = world.controller().await?;
+        let mut engine = world.private_dockerd().await?;
+        engine.docker().run("c", IDLE).await?;
+        engine.stop().await?;
+        let spec = AgentSpec::new(world, &controller, "web-1")?;
+        let spec = AgentSpec { docker: engine.docker().host().to_owned(), ..spec };
+        let _agent = world.join(&controller, spec).await?;
+        engine.start().await?;
+        inventory_is_dockers(&controller, engine.docker()).await
+    });
+}
+
+#[test]
+fn a_socket_proxy_that_refuses_a_call_is_told_with_that_call() {
+    scenario(async |world| {
+        let controller = world.controller().await?;
+        let docker = world.docker();
+        let proxy = DockerProxy::start(docker.host()).await?;
+        let spec = AgentSpec::new(world, &controller, "web-1")?;
+        let _agent = world.join(&controller, AgentSpec { docker: proxy.url(), ..spec }).await?;
+        let container = docker.run("c", "echo hello; exec sleep 100000").await?;
+        inventory_is_dockers(&controller, &docker).await?;
+        let dockctl = controller.dockctl().await?;
+        let at_host = format!("web-1/{}", container.name);
+        ensure!(dockctl.ok(&["logs", &at_host]).await? == "hello\n", "a read is refused");
+
+        let said = dockctl.run(&["stop", &at_host]).await?.failed(3)?;
+        ensure!(said.contains("POST") && said.contains("stop"), "{said}");
+        let mut api = controller.admin().await?.containers();
+        let agent = "web-1".to_owned();
+        let stop =
+            StopContainerRequest { agent, container: container.name.clone(), ..Default::default() };
+        let error = api.stop_container(stop).await.expect_err("the proxy refuses");
+        ensure!(error.code() == Code::PermissionDenied, "{error}");
+        ensure!(reason_of(&error).as_deref() == Some(reason::DOCKER_REFUSED), "{error}");
+        let call = metadata_of(&error, "call").context("no call")?;
+        ensure!(call.starts_with("POST ") && call.contains("/stop"), "{call}");
+        ensure!(docker.inspect(&container.name, "{{.State.Running}}").await? == "true");
+        Ok(())
+    });
+}
+
+#[test]
+fn heartbeats_go_on_and_measure() {
+    scenario(async |world| {
+        let controller = world.controller().await?;
+        let _agent = world.agent(&controller, "web-1").await?;
+        let first = await_until("a round trip", LONG, async || {
+            let record = controller.agent_record("web-1").await?;
+            Ok(record.round_trip.is_some().then_some(record))
+        })
+        .await?;
+        let seen =
+            |r: &dockctl_api::v1::Agent| r.last_seen_at.and_then(|t| SystemTime::try_from(t).ok());
+        await_until("a later heartbeat", LONG, async || {
+            let record = controller.agent_record("web-1").await?;
+            Ok((seen(&record) > seen(&first)).then_some(()))
+        })
+        .await?;
+        // One clock: an offset of a minute would be a wrong sign or unit.
+        let offset = first.clock_offset.context("no clock offset")?;
+        ensure!(offset.seconds.unsigned_abs() < Duration::from_secs(60).as_secs(), "{offset:?}");
+        Ok(())
+    });
+}

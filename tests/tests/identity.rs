@@ -1,0 +1,164 @@
+//! An agent's identity: it survives torn files and kills at any moment, and lives on one machine only.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use dockctl_api::v1::{AgentStanding, AgentState, CreateJoinTokenRequest, ListAgentsRequest};
+use dockctl_tests::{AgentSpec, LONG, Process, World, await_until, scenario};
+use tokio::time::sleep;
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let status = Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status()?;
+    ensure!(status.success(), "cp failed");
+    Ok(())
+}
+
+/// sled's database file, wherever under the state directory it is.
+fn database(dir: &Path) -> Result<PathBuf> {
+    let found = Command::new("find").arg(dir).args(["-name", "db", "-type", "f"]).output()?;
+    let found = String::from_utf8(found.stdout)?;
+    Ok(found.lines().next().context("no sled database")?.into())
+}
+
+#[test]
+fn two_machines_on_one_identity_are_both_locked_and_the_operator_is_told() {
+    scenario(async |world| {
+        let controller = world.controller().await?;
+        let mut agent = world.agent(&controller, "web-1").await?;
+        agent.process.kill9()?;
+        let thief = AgentSpec { data_dir: world.dir("thief")?, ..agent.spec.clone() };
+        copy(&agent.spec.data_dir, &thief.data_dir)?;
+
+        agent.start_again().await?;
+        let other = Process::spawn("thief", thief.run_command()?, world.logs())?;
+        let record = await_until("the lock", LONG, async || {
+            let record = controller.agent_record("web-1").await?;
+            Ok((record.standing() == AgentStanding::Locked).then_some(record))
+        })
+        .await?;
+        ensure!(!record.cause.is_empty(), "no cause");
+        controller.await_state("web-1", AgentState::Offline).await?;
+        for process in [&agent.process, &other] {
+            process.wait_for_log("two machines").await?;
+        }
+        let log = controller.process.log()?;
+        ensure!(
+            log.lines().any(|l| (l.contains("WARN") || l.contains("ERROR")) && l.contains("web-1")),
+            "no alarm in the controller's log"
+        );
+        let listed = controller.dockctl().await?.ok(&["agents", "ls"]).await?;
+        ensure!(listed.to_lowercase().contains("locked"), "{listed}");
+        Ok(())
+    });
+}
+
+/// Something that happens to a state directory.
+type Damage<'a> = &'a dyn Fn(&Path) -> Result<()>;
+
+/// Joins, stops, and gives the agent's directory to `damage`; then the agent must come back as itself.
+async fn survives(world: &World, damages: &[Damage<'_>]) -> Result<()> {
+    let controller = world.controller().await?;
+    let mut agent = world.agent(&controller, "web-1").await?;
+    for (n, damage) in damages.iter().enumerate() {
+        agent.process.kill9()?;
+        damage(&agent.spec.data_dir).with_context(|| format!("damage {n}"))?;
+        agent.start_again().await.with_context(|| format!("after damage {n}"))?;
+    }
+    controller.await_state("web-1", AgentState::Connected).await?;
+    Ok(())
+}
+
+#[test]
+fn with_its_sled_file_cut_flipped_or_gone_an_agent_comes_back_as_itself() {
+    scenario(async |world| {
+        let cut = |part: fn(u64) -> u64| {
+            move |dir: &Path| {
+                let file = fs::OpenOptions::new().write(true).open(database(dir)?)?;
+                let length = file.metadata()?.len();
+                Ok(file.set_len(part(length))?)
+            }
+        };
+        let flip = |dir: &Path| {
+            let path = database(dir)?;
+            let mut bytes = fs::read(&path)?;
+            for byte in bytes.iter_mut().step_by(61) {
+                *byte ^= 0x5a;
+            }
+            Ok(fs::write(path, bytes)?)
+        };
+        let remove = |dir: &Path| {
+            let database = database(dir)?;
+            Ok(fs::remove_dir_all(database.parent().context("no parent")?)?)
+        };
+        survives(
+            world,
+            &[
+                &cut(|_| 0),
+                &cut(|_| 1),
+                &cut(|l| l / 3),
+                &cut(|l| l / 2),
+                &cut(|l| l.saturating_sub(1)),
+                &flip,
+                &remove,
+            ],
+        )
+        .await
+    });
+}
+
+#[test]
+fn killed_at_any_moment_of_joining_it_recovers_with_the_same_single_use_token() {
+    scenario(async |world| {
+        let controller = world.controller().await?;
+        let token = controller.join_token(CreateJoinTokenRequest::default()).await?.token;
+        let spec = AgentSpec::new(world, &controller, "web-1")?;
+        for n in 0..12 {
+            let mut process = Process::spawn("web-1", spec.join_command(&token)?, world.logs())?;
+            // The moment of the fault: from before main to after the first connection.
+            sleep(Duration::from_millis(n * 8)).await;
+            process.kill9()?;
+        }
+        let mut process = Process::spawn("web-1", spec.join_command(&token)?, world.logs())?;
+        let ready: serde_json::Value = process.ready().await?;
+        let mut api = controller.admin().await?.agents();
+        let agents = api.list_agents(ListAgentsRequest::default()).await?.into_inner().agents;
+        ensure!(agents.len() == 1 && ready["id"] == *agents[0].id, "{agents:?}");
+        Ok(())
+    });
+}
+
+#[test]
+fn only_join_stores_the_identity_and_run_lives_on_it() {
+    scenario(async |world| {
+        let controller = world.controller().await?;
+        let token = controller.join_token(CreateJoinTokenRequest::default()).await?.token;
+        let spec = AgentSpec::new(world, &controller, "web-1")?;
+        let mut command = spec.join_command(&token)?;
+        command.arg("--only-join");
+        let mut process = Process::spawn("join", command, world.logs())?;
+        ensure!(process.exit_code().await? == 0, "{}", process.tail());
+        let record = controller.agent_record("web-1").await?;
+        ensure!(record.state() == AgentState::Offline, "{record:?}");
+        let mut process = Process::spawn("web-1", spec.run_command()?, world.logs())?;
+        let ready: serde_json::Value = process.ready().await?;
+        ensure!(ready["id"] == *record.id, "{ready}");
+        Ok(())
+    });
+}
+
+#[test]
+fn run_without_an_identity_says_what_to_do() {
+    scenario(async |world| {
+        let controller = world.controller().await?;
+        let spec = AgentSpec::new(world, &controller, "web-1")?;
+        let mut process = Process::spawn("web-1", spec.run_command()?, world.logs())?;
+        ensure!(process.exit_code().await? > 0);
+        ensure!(process.log()?.contains("join"), "{}", process.tail());
+        Ok(())
+    });
+}
