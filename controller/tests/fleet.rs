@@ -1,5 +1,7 @@
 //! The controller with agents made for the test: identity, sessions, forwarding, merging, inventory.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)] // a test fails by panicking
+
 mod common;
 
 use std::{sync::Arc, time::Duration};
@@ -317,4 +319,22 @@ async fn a_deleted_agent_frees_its_name() {
     user.agents().delete_agent(user.call(delete)).await.unwrap();
     assert_eq!(user.agent("web-1").await.unwrap_err().code(), Code::NotFound);
     TestAgent::enroll(&world, "web-1", &token).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_flooding_agent_does_not_stop_the_others() {
+    let world = World::new().await;
+    let hostile = world.join("hostile").await;
+    let _honest = world.join("web-1").await;
+    let user = world.user().await;
+    let noise = Up::Event(Event { action: "x".repeat(1_000), ..Default::default() });
+    hostile.host.updates.send_modify(|all| all.extend(std::iter::repeat_n(noise, 50_000)));
+    for _ in 0..50 {
+        let request = ListContainersRequest { agent: "web-1".into(), ..Default::default() };
+        let mut containers = user.containers();
+        let answer = timeout(LIMIT, containers.list_containers(user.call(request)));
+        answer.await.unwrap().unwrap();
+    }
+    assert_eq!(user.agent("web-1").await.unwrap().state(), AgentState::Connected);
+    assert_eq!(user.agent("hostile").await.unwrap().state(), AgentState::Connected);
 }

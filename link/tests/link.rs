@@ -1,6 +1,8 @@
 //! Both ends over a real TLS connection on loopback: an agent with services made for the test, and a
 //! host that admits whom it is told to.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)] // a test fails by panicking
+
 use std::{
     net::SocketAddr,
     sync::{
@@ -614,4 +616,61 @@ async fn a_controller_of_another_ca_is_not_trusted() {
     let fingerprint = dockctl_api::sha256_hex(&world.ca.der);
     let config = api_tls::client_config(Trust::CaFingerprint(fingerprint), None).unwrap();
     dockctl_link::channel::Channel::dial(&world.address.to_string(), config).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_agent_cannot_answer_for_another() {
+    let world = World::new().await;
+    let (_status, _stop) = world.agent("victim");
+    let victim = world.session().await;
+    let streaming = CallSpec { unary: false, deadline: None, ..spec("/t/Hang", b"") };
+    let waiting = tokio::spawn(async move { victim.call(streaming).await.map(drop) });
+    world.live(1).await;
+
+    let identity = world.ca.agent("thief");
+    let identity = ClientIdentity { certificate: identity.0, key: identity.1 };
+    let config = api_tls::client_config(Trust::Ca(world.ca.der.clone()), Some(identity)).unwrap();
+    let channel =
+        dockctl_link::channel::Channel::dial(&world.address.to_string(), config).await.unwrap();
+    let mut thief =
+        agent_link_client::AgentLinkClient::with_origin(channel.clone(), channel.origin.clone());
+    let serve = |call_id| {
+        let body = Bytes::from_static(b"stolen");
+        stream::iter([ServeRequest { call_id, body, end: Some(End::default()) }])
+    };
+    let early = thief.serve(serve(1)).await.unwrap_err();
+    assert_eq!(early.code(), Code::FailedPrecondition, "there is no session on this connection");
+
+    let hello = Hello { min_protocol: 1, max_protocol: 1, ..Default::default() };
+    let frame = ConnectRequest { frame: Some(connect_request::Frame::Hello(hello)) };
+    let frames = stream::iter([frame]).chain(stream::pending());
+    let mut session = thief.connect(frames).await.unwrap().into_inner();
+    session.message().await.unwrap().unwrap();
+    for call_id in 0..20 {
+        let status = thief.serve(serve(call_id)).await.unwrap_err();
+        assert_eq!(status.code(), Code::NotFound, "call {call_id}");
+    }
+    assert!(!waiting.is_finished(), "the victim's call still waits for the victim");
+    waiting.abort();
+}
+
+#[tokio::test]
+async fn no_tls_session_is_ever_resumed() {
+    let world = World::new().await;
+    let identity = world.ca.agent("a1");
+    let identity = ClientIdentity { certificate: identity.0, key: identity.1 };
+    let mut config =
+        api_tls::client_config(Trust::Ca(world.ca.der.clone()), Some(identity)).unwrap();
+    config.resumption = rustls::client::Resumption::in_memory_sessions(8);
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    for _ in 0..3 {
+        let tcp = tokio::net::TcpStream::connect(world.address).await.unwrap();
+        let name = rustls::pki_types::ServerName::try_from("x").unwrap();
+        let mut tls = connector.connect(name, tcp).await.unwrap();
+        // What the server sends after the handshake would hold its tickets.
+        let mut byte = [0];
+        let read = tokio::io::AsyncReadExt::read(&mut tls, &mut byte);
+        timeout(LIMIT, read).await.unwrap().unwrap();
+        assert_eq!(tls.get_ref().1.handshake_kind(), Some(rustls::HandshakeKind::Full));
+    }
 }

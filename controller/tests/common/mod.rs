@@ -1,6 +1,7 @@
 //! A controller in this process, users with real TLS, and agents made for the test.
 
-#![allow(dead_code, missing_docs, unreachable_pub)] // each test file uses its own part
+// Each test file uses its own part of it, and a test fails by panicking.
+#![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 use std::{
     collections::HashMap,

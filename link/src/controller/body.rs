@@ -18,7 +18,7 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::sync::DropGuard;
 use tonic::{Status, Streaming, body::Body};
 
-use super::session::Pending;
+use super::session::{Pending, Served};
 use crate::framing;
 
 /// An answer.
@@ -47,13 +47,8 @@ impl Answer {
     }
 
     /// An answer that comes on a Serve stream.
-    pub(super) fn stream(
-        first: ServeRequest,
-        inbound: Streaming<ServeRequest>,
-        done: DropGuard,
-        pending: Pending,
-        deadline: Option<Instant>,
-    ) -> Self {
+    pub(super) fn stream(served: Served, pending: Pending, deadline: Option<Instant>) -> Self {
+        let Served { first, inbound, done } = served;
         let deadline = deadline.map(|at| Box::pin(tokio::time::sleep_until(at)));
         let stream = Stream { inbound, pending, deadline, _done: done };
         Self { ready: first.body, end: first.end, stream: Some(Box::new(stream)), finished: false }

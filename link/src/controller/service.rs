@@ -23,7 +23,7 @@ use tonic::{Code, Request, Response, Status, Streaming, body::Body, service::Rou
 use super::{
     Host,
     listener::Peer,
-    session::{self, Session},
+    session::{self, Served, Session},
 };
 use crate::{identity::PeerIdentity, protocol, wire};
 
@@ -144,7 +144,7 @@ impl AgentLink for Service {
         };
         let rest = waiter.rest.take();
         let done = CancellationToken::new();
-        waiter.serve(first, inbound, done.clone().drop_guard());
+        waiter.serve(Served { first, inbound, done: done.clone().drop_guard() });
         Ok(Response::new(Box::pin(request_body(rest, done))))
     }
 }

@@ -106,19 +106,22 @@ pub(super) struct Waiter {
 /// How a call was answered.
 enum Answered {
     Inline(CallResult),
-    Serve { first: ServeRequest, inbound: Streaming<ServeRequest>, done: DropGuard },
+    Serve(Box<Served>),
+}
+
+/// An answer that comes on a Serve stream.
+pub(super) struct Served {
+    pub(super) first: ServeRequest,
+    pub(super) inbound: Streaming<ServeRequest>,
+    /// Dropped when the answer has been read or given up.
+    pub(super) done: DropGuard,
 }
 
 impl Waiter {
-    /// Hands the answer stream over. `done` is dropped when the answer has been read or given up.
-    pub(super) fn serve(
-        self,
-        first: ServeRequest,
-        inbound: Streaming<ServeRequest>,
-        done: DropGuard,
-    ) {
-        // A caller that is gone has dropped its receiver; the streams are dropped with the message.
-        let _ = self.answer.send(Answered::Serve { first, inbound, done });
+    /// Hands the answer stream over. A caller that is gone has dropped its receiver; the streams are
+    /// dropped with the message.
+    pub(super) fn serve(self, served: Served) {
+        let _ = self.answer.send(Answered::Serve(Box::new(served)));
     }
 }
 
@@ -238,8 +241,8 @@ impl Session {
                 pending.sent = false;
                 Ok(Answer::inline(result).into_response())
             }
-            Some(Ok(Answered::Serve { first, inbound, done })) => {
-                Ok(Answer::stream(first, inbound, done, pending, deadline).into_response())
+            Some(Ok(Answered::Serve(served))) => {
+                Ok(Answer::stream(*served, pending, deadline).into_response())
             }
             Some(Err(_)) => Err(self.offline(error::MAYBE_RAN)),
             None => Err(self.too_late(error::MAYBE_RAN)),
