@@ -20,7 +20,7 @@ pub const MAYBE_RAN: &str = "MAYBE_RAN";
 pub mod reason {
     /// UNAUTHENTICATED: no or bad access token.
     pub const NOT_LOGGED_IN: &str = "NOT_LOGGED_IN";
-    /// UNAUTHENTICATED: the access token has run out; refresh it.
+    /// UNAUTHENTICATED: the access token (refresh it) or join token (make a new one) has run out.
     pub const TOKEN_EXPIRED: &str = "TOKEN_EXPIRED";
     /// UNAUTHENTICATED: wrong user name or password.
     pub const BAD_CREDENTIALS: &str = "BAD_CREDENTIALS";

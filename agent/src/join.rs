@@ -95,6 +95,7 @@ fn pending(state: &State, join: Join) -> anyhow::Result<PendingEnrollment> {
         && pending.token == join.token
         && pending.controller == join.controller
         && pending.name == join.name
+        && pending.labels == join.labels
     {
         return Ok(pending);
     }

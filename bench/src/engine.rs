@@ -20,6 +20,8 @@ use crate::measure::Caller;
 const IMAGE: &str = "dockctl/busybox:test";
 /// Marks what the benchmarks made.
 const LABEL: &str = "dockctl.bench";
+/// What the names of all containers begin with.
+pub(crate) const PREFIX: &str = "dockctl-bench-";
 /// How many containers every list has, half of them running.
 pub(crate) const TWENTY: usize = 20;
 /// How long the engine may take for anything but a wait or a stream.
@@ -42,6 +44,12 @@ struct Named {
 struct Version {
     #[serde(rename = "Version")]
     version: String,
+}
+
+#[derive(Deserialize)]
+struct Ended {
+    #[serde(rename = "StatusCode")]
+    code: i64,
 }
 
 impl Engine {
@@ -84,7 +92,7 @@ impl Engine {
             "Labels": { LABEL: "1" },
             "HostConfig": { "NetworkMode": "none", "LogConfig": { "Type": "json-file" } },
         });
-        let path = format!("/containers/create?name={LABEL}-{name}").replace("dockctl.", "dockctl-");
+        let path = format!("/containers/create?name={PREFIX}{name}");
         let made = self.connect().await?.post(&path, body.to_string()).await;
         let made = made.context("run this through `make bench`, which makes the image")?;
         Ok(serde_json::from_slice::<Named>(&made)?.id)
@@ -103,7 +111,8 @@ impl Engine {
         // The caller's own limit ends this wait.
         let wait = request(Method::POST, &format!("/containers/{id}/wait"), String::new())?;
         let end = whole(self.connect().await?.send(wait).await?).await?;
-        ensure!(end.starts_with(br#"{"Error":null,"StatusCode":0"#) || is_zero(&end), "{end:?}");
+        let Ended { code } = serde_json::from_slice(&end)?;
+        ensure!(code == 0, "container {name} ended with {code}");
         Ok(id)
     }
 
@@ -129,15 +138,6 @@ impl Engine {
         let all: Vec<Named> = self.connect().await?.get_json(&path).await?;
         try_join_all(all.iter().map(|container| self.remove(&container.id))).await.map(drop)
     }
-}
-
-fn is_zero(end: &[u8]) -> bool {
-    #[derive(Deserialize)]
-    struct End {
-        #[serde(rename = "StatusCode")]
-        code: i64,
-    }
-    serde_json::from_slice::<End>(end).is_ok_and(|end| end.code == 0)
 }
 
 /// One kept-alive connection to the engine.

@@ -1,6 +1,7 @@
 //! The controller as a whole: opens what is on disk, binds the ports, serves, and drains.
 
 use std::{
+    fs::File,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -91,6 +92,7 @@ pub struct Controller {
     link_host: Arc<LinkHost>,
     metrics_service: Metrics,
     certificate: Certificate,
+    _lock: File,
 }
 
 impl Controller {
@@ -99,7 +101,7 @@ impl Controller {
         let now = SystemTime::now();
         let dir = &options.data_dir;
         make_private(dir)?;
-        // Ports first: a second controller must not touch the first one's data.
+        let lock = lock(dir)?;
         let ports = [
             bind(options.listen, "--listen").await?,
             bind(options.agent_listen, "--agent-listen").await?,
@@ -145,6 +147,7 @@ impl Controller {
             link_host,
             metrics_service,
             certificate,
+            _lock: lock,
         })
     }
 
@@ -270,6 +273,14 @@ async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address)
         .await
         .with_context(|| format!("cannot listen on {address}; choose another with {flag}"))
+}
+
+/// Keeps a second controller off the data; the lock ends with the process.
+fn lock(dir: &Path) -> anyhow::Result<File> {
+    let path = dir.join("lock");
+    let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+    file.try_lock().with_context(|| format!("another controller uses {}", dir.display()))?;
+    Ok(file)
 }
 
 fn make_private(dir: &Path) -> anyhow::Result<()> {

@@ -38,7 +38,8 @@ pub(crate) struct Args {
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// How results are printed.
-    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(short, long, global = true, value_enum, default_value_t)]
+    #[arg(value_name = "table|json|yaml", hide_possible_values = true, hide_default_value = true)]
     pub(crate) output: Format,
     /// No colours; so does a NO_COLOR variable.
     #[arg(long, global = true)]
@@ -421,9 +422,12 @@ fn with_source(mut arg: Arg, defaults: &toml::Table, unknown: &mut Vec<&String>)
     if matches!(arg.get_action(), ArgAction::SetTrue) {
         arg = arg.value_parser(BoolishValueParser::new());
     }
-    // Hidden, since help would otherwise print the variables' values, a token among them.
     let variable = format!("DOCKCTL_{}", long.to_uppercase().replace('-', "_"));
-    arg = arg.env(variable).hide_env(true);
+    // One that is set to nothing counts as one that is not set.
+    if std::env::var_os(&variable).is_some_and(|value| !value.is_empty()) {
+        // Hidden, since help would otherwise print the variables' values, a token among them.
+        arg = arg.env(variable).hide_env(true);
+    }
     unknown.retain(|name| **name != long);
     match defaults.get(&long) {
         Some(toml::Value::Array(values)) => {

@@ -78,7 +78,8 @@ pub(crate) async fn connect(
     endpoint: &Endpoint,
     tls: Option<ClientConfig>,
 ) -> std::result::Result<Connected, Failure> {
-    match tokio::time::timeout(CONNECT, open(endpoint, tls)).await {
+    // Boxed, as a handshake is large and seldom: each call's future would hold room for it.
+    match tokio::time::timeout(CONNECT, Box::pin(open(endpoint, tls))).await {
         Ok(result) => result,
         Err(_) => Err(unreachable(endpoint, "it did not answer within 10 s")),
     }

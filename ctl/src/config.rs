@@ -5,7 +5,7 @@
 use std::{
     fs::{self, DirBuilder, File},
     io::{self, Write},
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -102,7 +102,9 @@ pub(crate) async fn lock(path: &Path) -> Result<File> {
     folder(path).map_err(failed)?;
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".lock");
-    let file = File::create(path.with_file_name(name)).map_err(failed)?;
+    let mut options = File::options();
+    options.create(true).append(true).mode(0o600);
+    let file = options.open(path.with_file_name(name)).map_err(failed)?;
     let end = Instant::now() + Duration::from_secs(30);
     loop {
         match file.try_lock() {

@@ -140,7 +140,7 @@ pub(crate) async fn explain(session: &Session, target: &Target, error: Error) ->
     if error.has_reason(reason::CONTAINER_NOT_FOUND) {
         return not_found(session, Some(&target.agent), &target.container).await;
     }
-    explain_agent(session, &target.agent, error).await.about(target.shown())
+    explain_agent(session, &target.agent, error.about(target.shown())).await
 }
 
 /// As [`explain`] for a call that names an agent only.

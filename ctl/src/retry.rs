@@ -53,7 +53,9 @@ impl Retry {
     /// Waits before the next try, or returns the failure where no try would help.
     pub(crate) async fn after(&mut self, error: Error) -> Result<()> {
         let offline = self.untried && error.has_reason(reason::AGENT_OFFLINE);
-        if !self.opened || offline || !error.is_transient() {
+        // A stream that ends with its token goes on with the next one; if it had a next one.
+        let renewable = self.failures == 0 && error.has_reason(reason::TOKEN_EXPIRED);
+        if !self.opened || offline || !(error.is_transient() || renewable) {
             return Err(error);
         }
         self.untried = false;

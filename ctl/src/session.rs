@@ -18,7 +18,7 @@ use tonic::{Response, Status};
 
 use crate::{
     args::Global,
-    client::{Channel, Connected},
+    client::Channel,
     config::{self, Config, Login},
     endpoint::Endpoint,
     error::{Error, Exit, Result},
@@ -56,7 +56,7 @@ impl Session {
         Ok(Self {
             path,
             url: global.url.clone(),
-            token: global.token.clone().filter(|t| !t.is_empty()),
+            token: global.token.clone(),
             trust,
             timeout: global.timeout.map(|t| t.0),
             state: Mutex::new(State { login: config.login, channel: None }),
@@ -136,15 +136,13 @@ impl Session {
             Some(channel) => channel,
             None => {
                 let kept = || login.as_ref().and_then(|l| trust::by_text(&l.ca));
-                let Connected { channel, .. } =
-                    trust::connect(&endpoint, self.trust.clone().or_else(kept)).await?;
-                channel
+                trust::connect(&endpoint, self.trust.clone().or_else(kept)).await?.channel
             }
         };
         let token = match (&self.token, login) {
             (Some(token), _) => token.clone(),
             (None, Some(login)) => {
-                let login = self.renewed(login, refused, &channel).await?;
+                let login = Box::pin(self.renewed(login, refused, &channel)).await?;
                 let token = login.access_token.clone();
                 state.login = Some(login);
                 token

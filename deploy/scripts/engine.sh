@@ -51,10 +51,15 @@ start() {
         # A containerd of the system may be shared with another dockerd: keep ours apart in it.
         --containerd-namespace "dockctl-$instance" --containerd-plugins-namespace "dockctl-$instance-plugins"
     )
-    # docker0 and its iptables rules exist once on a machine.
-    [ -z "$name" ] || options+=(--bridge none --iptables=false)
+    # docker0 and its iptables rules exist once on a machine, and dockerd without a bridge removes
+    # docker0, which is another engine's: so it gets a network of its own.
+    local network=()
+    if [ -n "$name" ]; then
+        options+=(--bridge none --iptables=false)
+        network=(unshare --net)
+    fi
     # A session of its own: Ctrl-C in the terminal is for the demo, which stops this in its own order.
-    "${SUDO[@]}" setsid dockerd "${options[@]}" </dev/null >"$log" 2>&1 &
+    "${SUDO[@]}" setsid "${network[@]}" dockerd "${options[@]}" </dev/null >"$log" 2>&1 &
     if ! await 90 "dockerd to answer" docker -H "$socket" version; then
         tail -n 20 "$log" >&2
         stop

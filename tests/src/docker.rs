@@ -167,8 +167,9 @@ impl World {
 }
 
 async fn dockerd(world: &World, docker: &Docker, data: &Path, run: &Path) -> Result<Process> {
-    let mut command = Command::new("dockerd");
-    command.args(["-H", &docker.host, "--bridge", "none", "--iptables=false"]);
+    // In a network of its own: dockerd without a bridge removes docker0, which is another engine's.
+    let mut command = Command::new("unshare");
+    command.args(["--net", "dockerd", "-H", &docker.host, "--bridge", "none", "--iptables=false"]);
     command.args(["--containerd-namespace", world.prefix()]);
     command.args(["--containerd-plugins-namespace", &format!("{}-plugins", world.prefix())]);
     command.arg("--data-root").arg(data.join("root"));

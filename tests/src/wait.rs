@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, anyhow};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 /// Limit for things that happen at once.
@@ -23,19 +23,18 @@ pub async fn await_until<T>(
     let mut ticks = interval(Duration::from_millis(20));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let end = Instant::now() + limit;
+    let mut last = anyhow!("the first look did not end");
     loop {
         ticks.tick().await;
-        let error = match timeout_at(end, condition()).await {
+        match timeout_at(end, condition()).await {
             Ok(Ok(Some(value))) => return Ok(value),
-            Ok(Ok(None)) => None,
-            Ok(Err(error)) => Some(error),
-            Err(_) => Some(anyhow!("looking took too long")),
-        };
+            Ok(Ok(None)) => last = anyhow!("not so yet"),
+            Ok(Err(error)) => last = error,
+            // What the looks before have seen says more than that this one was cut short.
+            Err(_) => {}
+        }
         if Instant::now() >= end {
-            match error {
-                Some(error) => bail!("waited {limit:?} in vain for {what}: {error:#}"),
-                None => bail!("waited {limit:?} in vain for {what}"),
-            }
+            return Err(last.context(format!("waited {limit:?} in vain for {what}")));
         }
     }
 }

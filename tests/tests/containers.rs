@@ -88,7 +88,7 @@ fn everyone_sees_his_own_writes() {
             let stop = StopContainerRequest {
                 agent: agent.clone(),
                 container: name.clone(),
-                signal: "SIGKILL".into(),
+                timeout: Some(prost_types::Duration::default()),
                 ..Default::default()
             };
             api.stop_container(stop).await?;

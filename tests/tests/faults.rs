@@ -93,8 +93,8 @@ async fn toggle(api: Api, container: String) -> Option<bool> {
     loop {
         let (agent, container) = (agent.clone(), container.clone());
         let result = if running {
-            let signal = "SIGKILL".to_owned();
-            let stop = StopContainerRequest { agent, container, signal, ..Default::default() };
+            let timeout = Some(prost_types::Duration::default());
+            let stop = StopContainerRequest { agent, container, timeout, ..Default::default() };
             containers.stop_container(stop).await.map(|_| ())
         } else {
             let start = StartContainerRequest { agent, container };

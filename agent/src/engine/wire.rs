@@ -234,8 +234,7 @@ impl Wire {
         self.send(request).await
     }
 
-    async fn send(&self, mut request: Request<Body>) -> Result<Response<Incoming>, Fault> {
-        request.headers_mut().insert(HOST, HeaderValue::from_static("docker"));
+    async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, Fault> {
         // Only reads go over a kept connection: it may have closed unseen, and a read is safe to
         // repeat on a new one.
         if request.method() == Method::GET
@@ -256,8 +255,9 @@ impl Wire {
     async fn exchange(
         &self,
         mut sender: SendRequest<Body>,
-        request: Request<Body>,
+        mut request: Request<Body>,
     ) -> Result<Response<Incoming>, Fault> {
+        request.headers_mut().insert(HOST, HeaderValue::from_static("docker"));
         let response = sender.send_request(request).await.map_err(|e| fault(&e))?;
         let mut idle = lock(&self.idle);
         if idle.len() < MAX_IDLE {

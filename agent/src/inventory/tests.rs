@@ -121,7 +121,6 @@ async fn direct_listeners_get_every_event_once() {
     }
     assert_eq!(actions, ["exec_die", "kill", "die"]);
     running.stop().await;
-    assert!(events.next().await.is_none(), "the agent has stopped");
 }
 
 #[tokio::test]

@@ -152,18 +152,9 @@ where
     F: Fn(Target) -> Fut,
     Fut: Future<Output = Result<T>>,
 {
-    let one = async |index: usize, wanted: &Ref| {
-        let result = match resolve::resolve(&ctx.session, wanted).await {
-            Err(error) => Err(error.about(wanted.to_string())),
-            Ok(target) => match run(target.clone()).await {
-                Err(error) => Err(resolve::explain(&ctx.session, &target, error).await),
-                done => done,
-            },
-        };
-        (index, result)
-    };
-    let mut running =
-        stream::iter(refs.iter().enumerate().map(|(i, r)| one(i, r))).buffer_unordered(AT_ONCE);
+    let run = &run;
+    let one = |(index, wanted)| async move { (index, one(ctx, wanted, run).await) };
+    let mut running = stream::iter(refs.iter().enumerate().map(one)).buffer_unordered(AT_ONCE);
     let mut results: Vec<Option<Result<T>>> = refs.iter().map(|_| None).collect();
     let what = match refs {
         [one] => format!("waiting for {one}"),
@@ -174,6 +165,22 @@ where
         results[index] = Some(result);
     }
     results.into_iter().flatten().collect()
+}
+
+/// Resolves and runs one reference.
+async fn one<T, F, Fut>(ctx: &Ctx, wanted: &Ref, run: &F) -> Result<T>
+where
+    F: Fn(Target) -> Fut,
+    Fut: Future<Output = Result<T>>,
+{
+    let target = match resolve::resolve(&ctx.session, wanted).await {
+        Err(error) => return Err(error.about(wanted.to_string())),
+        Ok(target) => target,
+    };
+    match run(target.clone()).await {
+        Err(error) => Err(resolve::explain(&ctx.session, &target, error).await),
+        done => done,
+    }
 }
 
 /// Tells all failures but the worst, and returns that one.

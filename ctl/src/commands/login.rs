@@ -43,7 +43,7 @@ pub(crate) async fn login(ctx: &Ctx, args: args::Login) -> Result<()> {
 
     let mut login = Login {
         url: endpoint.url(),
-        username: answer.user.as_ref().map(|u| u.name.clone()).unwrap_or_default(),
+        username: answer.user.as_ref().map(|u| clean(&u.name)).unwrap_or_default(),
         ..Login::default()
     };
     let ca = trusted.as_ref().and_then(|t| trust::trusted_ca(t, &connected.chain));
@@ -51,7 +51,7 @@ pub(crate) async fn login(ctx: &Ctx, args: args::Login) -> Result<()> {
     session::keep_tokens(&mut login, answer.tokens)?;
     let _lock = config::lock(path).await?;
     config::write(path, Some(&login))?;
-    ctx.term.notice(&format!("logged in to {} as {}", login.url, clean(&login.username)));
+    ctx.term.notice(&format!("logged in to {} as {}", login.url, login.username));
     Ok(())
 }
 

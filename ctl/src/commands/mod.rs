@@ -39,8 +39,8 @@ pub(crate) struct Ctx {
 
 impl Ctx {
     /// Waits, with a sign of life on a terminal.
-    async fn wait<T>(&self, what: &str, work: impl Future<Output = T>) -> T {
-        spinner::wait(self.term, what, work).await
+    fn wait<T>(&self, what: &str, work: impl Future<Output = T>) -> impl Future<Output = T> {
+        spinner::wait(self.term, what, Box::pin(work))
     }
 
     /// Prints one message, as `text` or in the format that was asked for.

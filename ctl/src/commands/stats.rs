@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    future::ready,
     time::{Duration, Instant},
 };
 
@@ -53,8 +54,7 @@ pub(crate) async fn run(ctx: &Ctx, args: args::Stats) -> Result<()> {
     let streams: FuturesUnordered<_> =
         requests.into_iter().map(|request| follow(ctx, request, samples.clone())).collect();
     drop(samples);
-    let failures =
-        streams.filter_map(async |result: Result<()>| result.err()).collect::<Vec<Error>>();
+    let failures = streams.filter_map(|result| ready(result.err())).collect::<Vec<Error>>();
 
     let mut printer = Printer::start(ctx.term, false)?;
     let screen = Screen::new(ctx, args.no_stream);

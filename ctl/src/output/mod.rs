@@ -41,7 +41,8 @@ impl Term {
 
     /// Prints a line on stderr. Nobody reading it is no failure.
     pub(crate) fn notice(&self, text: &str) {
-        let _ = writeln!(io::stderr(), "{text}");
+        // In one write: the printer's thread may be writing a container's lines there as well.
+        let _ = io::stderr().write_all(format!("{text}\n").as_bytes());
     }
 
     /// Asks on stderr and reads one line from stdin; None at its end.

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
 
 mod fake;
+mod services;
 
 use std::{
     path::Path,
@@ -226,17 +227,37 @@ async fn a_whole_log_is_passed_through() {
     assert!(out(&output).lines().all(|l| l.starts_with("2023-11-14T")), "{}", out(&output));
 }
 
+/// Runs dockctl and drops its connection once it has printed `until`.
+async fn run_and_cut(fake: &Fake, args: &str, until: &str) -> Output {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = dockctl(&dir.path().join("none.toml"), args);
+    command.env("DOCKCTL_URL", &fake.url).env("DOCKCTL_TOKEN", TOKEN);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    let mut read = Vec::new();
+    while !String::from_utf8_lossy(&read).contains(until) {
+        assert_ne!(stdout.read_buf(&mut read).await.unwrap(), 0, "{args} ended too soon");
+    }
+    fake.state.cut();
+    stdout.read_to_end(&mut read).await.unwrap();
+    Output { stdout: read, ..child.wait_with_output().await.unwrap() }
+}
+
 #[tokio::test]
 async fn a_follow_survives_a_lost_link_and_a_lost_connection() {
     use dockctl_api::v1::LogStream::{Stderr, Stdout};
     let fake = Fake::start().await;
-    let output = run(&fake, "logs -f app").await;
+    let output = run_and_cut(&fake, "logs -f app", "line 120 ").await;
     assert_eq!(code(&output), 0, "{}", err(&output));
     assert_eq!(out(&output), expected(Stdout, 0));
     let (notices, lines): (Vec<String>, Vec<String>) =
         err(&output).lines().map(|l| format!("{l}\n")).partition(|l| l.starts_with("link to"));
     assert_eq!(lines.concat(), expected(Stderr, 0));
-    assert_eq!(notices.iter().filter(|n| n.contains("lost, reconnecting")).count(), 2, "{notices:?}");
+    assert_eq!(
+        notices.iter().filter(|n| n.contains("lost, reconnecting")).count(),
+        2,
+        "{notices:?}"
+    );
     let asked = fake.state.logs.lock().unwrap();
     assert_eq!(asked.len(), 3);
     assert!(asked.iter().all(|r| r.timestamps));
@@ -245,7 +266,8 @@ async fn a_follow_survives_a_lost_link_and_a_lost_connection() {
 
 #[tokio::test]
 async fn a_followed_log_as_json_is_an_object_a_line() {
-    let output = run(&Fake::start().await, "logs -f --tail 250 -o json app").await;
+    let fake = Fake::start().await;
+    let output = run_and_cut(&fake, "logs -f --tail 250 -o json app", "line 165 ").await;
     assert_eq!(code(&output), 0, "{}", err(&output));
     let lines: Vec<serde_json::Value> =
         out(&output).lines().map(|l| serde_json::from_str(l).unwrap()).collect();
@@ -281,6 +303,48 @@ async fn a_token_is_alone_on_stdout() {
     assert_eq!(json["token"], "dct_secret");
     assert_eq!(json["id"], "t1");
     assert_eq!(json["max_uses"], 3);
+}
+
+/// Runs dockctl on a terminal of its own, made by script(1), and returns what that showed.
+async fn on_a_terminal(fake: &Fake, args: &str) -> String {
+    let mut command = Command::new("script");
+    let line = format!("{} {args}", env!("CARGO_BIN_EXE_dockctl"));
+    command.args(["-q", "-e", "-c", &line, "/dev/null"]).stdin(Stdio::null()).kill_on_drop(true);
+    command.env_remove("NO_COLOR").env("TERM", "xterm");
+    let output = command
+        .env("DOCKCTL_URL", &fake.url)
+        .env("DOCKCTL_TOKEN", TOKEN)
+        .env("DOCKCTL_CONFIG", "/nonexistent/dockctl.toml")
+        .output()
+        .await
+        .unwrap();
+    out(&output)
+}
+
+#[tokio::test]
+async fn a_terminal_gets_colours_but_no_escapes_of_containers() {
+    let fake = Fake::start().await;
+    assert_eq!(on_a_terminal(&fake, "logs web-1/evil").await.trim(), "abc");
+    assert!(on_a_terminal(&fake, "logs --raw web-1/evil").await.contains("\x1b[31m"));
+    assert!(on_a_terminal(&fake, "ps").await.contains("\x1b[32mUp 5 minutes"));
+    assert!(!on_a_terminal(&fake, "ps --no-color").await.contains('\x1b'));
+    // Piped, the bytes pass as they are.
+    let piped = run(&fake, "logs web-1/evil").await;
+    assert_eq!(piped.stdout, b"a\x1b]0;t\x07\x1b[31mb\xc2\x9b2Jc\n");
+}
+
+#[tokio::test]
+async fn flags_can_be_variables() {
+    let fake = Fake::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = dockctl(&dir.path().join("none.toml"), "ps");
+    command.env("DOCKCTL_URL", &fake.url).env("DOCKCTL_TOKEN", TOKEN).env("DOCKCTL_ON", "web-2");
+    command.env("DOCKCTL_OUTPUT", "json").env("DOCKCTL_ALL", "1").env("DOCKCTL_CA_FILE", "");
+    let output = command.output().await.unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json.as_array().unwrap().len(), 1);
+    let output = command.env("DOCKCTL_OUTPUT", "xml").output().await.unwrap();
+    assert_eq!(code(&output), 2);
 }
 
 /// Logs in with the password on stdin.
