@@ -12,7 +12,7 @@ use tracing_subscriber::EnvFilter;
 /// subcommand, so that the user's own, which come later, override them. Keys are the flags' names
 /// without dashes in front; a key whose variable is set is left to the variable.
 ///
-/// Errors: the file cannot be read, is no TOML, or holds tables or other odd values.
+/// Errors: the file cannot be read, is no TOML, or holds odd values. Tables are left alone.
 pub fn arguments(given: Vec<OsString>) -> anyhow::Result<Vec<OsString>> {
     let mut file = None;
     for (n, argument) in given.iter().enumerate() {
@@ -39,6 +39,9 @@ fn from_toml(text: &str, is_set: impl Fn(&str) -> bool) -> anyhow::Result<Vec<Os
     let table: toml::Table = text.parse()?;
     let mut added = Vec::new();
     for (key, value) in table {
+        if value.is_table() {
+            continue; // A section of another program: dockctl keeps its login in the same file.
+        }
         if is_set(&format!("DOCKCTL_{}", key.replace('-', "_").to_uppercase())) {
             continue;
         }
@@ -115,7 +118,7 @@ mod tests {
 
     #[test]
     fn odd_values_are_named() {
-        let error = from_toml("[listen]\nport = 1\n", |_| false).unwrap_err();
+        let error = from_toml("listen = 1.5\n[login]\nurl = 'x'\n", |_| false).unwrap_err();
         assert!(error.to_string().starts_with("listen:"), "{error}");
     }
 }

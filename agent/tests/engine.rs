@@ -122,7 +122,7 @@ fn is(result: Result<impl Sized, Status>, code: Code, reason: &str) {
     assert_eq!((status.code(), reason_of(&status).as_deref()), (code, Some(reason)), "{status:?}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_container_lives_through_the_api() {
     let agent = Agent::new();
     let mut api = agent.containers();
@@ -179,7 +179,7 @@ async fn a_container_lives_through_the_api() {
     api.stop_container(stop).await.unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn mistakes_have_their_reasons() {
     let agent = Agent::new();
     let mut api = agent.containers();
@@ -208,7 +208,7 @@ async fn mistakes_have_their_reasons() {
     is(api.stream_logs(log_of(&none)).await, Code::FailedPrecondition, reason::DOCKER_ERROR);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_log_is_what_docker_logs_prints() {
     let agent = Agent::new();
     // Two streams, invalid UTF-8, a line of 1 MB, an empty line, and no line feed at the end.
@@ -252,7 +252,7 @@ fn timestamp(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_terminals_log_is_exact_whatever_it_begins_with() {
     let agent = Agent::new();
     let box_ = Docker::run(
@@ -273,7 +273,7 @@ async fn a_terminals_log_is_exact_whatever_it_begins_with() {
     assert!(plain == theirs);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_follow_gets_each_line_at_once_and_ends_with_the_container() {
     let agent = Agent::new();
     let box_ = Docker::run(&[], "read line; echo got $line; read line; echo got $line");
@@ -287,7 +287,7 @@ async fn a_follow_gets_each_line_at_once_and_ends_with_the_container() {
     agent.only_the_watcher().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn every_line_of_a_flood_arrives_in_order() {
     let agent = Agent::new();
     let box_ = Docker::run(&[], "read go; seq 1 200000");
@@ -301,7 +301,7 @@ async fn every_line_of_a_flood_arrives_in_order() {
     assert!(all == expected.as_bytes());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn hanging_up_frees_the_engine() {
     let agent = Agent::new();
     let _updates = agent.updates().await;
@@ -315,7 +315,7 @@ async fn hanging_up_frees_the_engine() {
     agent.only_the_watcher().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn stats_are_those_of_docker_stats() {
     let agent = Agent::new();
     let _updates = agent.updates().await;
@@ -344,7 +344,7 @@ async fn stats_are_those_of_docker_stats() {
     assert!((0.5..2.0).contains(&ratio), "{theirs} against {}", sample.memory_usage);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn stats_of_all_grow_with_what_starts_and_refuse_what_does_not_run() {
     let agent = Agent::new();
     let _updates = agent.updates().await;
@@ -367,7 +367,7 @@ async fn stats_of_all_grow_with_what_starts_and_refuse_what_does_not_run() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn events_come_live_and_from_the_past() {
     let agent = Agent::new();
     let mut updates = agent.updates().await;
@@ -408,7 +408,7 @@ async fn events_come_live_and_from_the_past() {
     assert_eq!(of_box, ["create", "start"]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn what_happens_while_no_one_listens_is_made_good() {
     let proxy = Proxy::start(&host());
     let agent = Agent::at(proxy.host());
@@ -441,7 +441,7 @@ async fn what_happens_while_no_one_listens_is_made_good() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn images_versions_and_pings() {
     let agent = Agent::new();
     let box_ = Docker::create(&[], "true");

@@ -62,9 +62,8 @@ pub(crate) async fn run(bench: &Bench) -> Result<Vec<Figure>> {
     let [engine, host, fleet] = &series;
     let base = ("engine", engine);
     Ok(vec![
-        Figure::added("event of a host, after it happened", "ms", base, host),
-        Figure::alone("event of a host, median", "ms", host).goal(GOAL),
-        Figure::alone("event of the fleet, median", "ms", fleet).goal(GOAL),
+        Figure::beside("event of a host, after it happened", "ms", base, host).goal(GOAL),
+        Figure::beside("event of the fleet, after it happened", "ms", base, fleet).goal(GOAL),
     ])
 }
 

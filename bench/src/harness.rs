@@ -197,7 +197,11 @@ impl Controller {
         let mut command = bench.program("dockctl")?;
         command.env("DOCKCTL_CONFIG", &config).arg("login").arg(format!("https://{}", self.api));
         command.args(["--username", "admin", "--password-stdin", "--ca-fingerprint"]);
-        command.arg(&self.ca_fingerprint).stdin(Stdio::piped()).kill_on_drop(true);
+        command
+            .arg(&self.ca_fingerprint)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .kill_on_drop(true);
         let mut child = command.spawn()?;
         let mut stdin = child.stdin.take().context("no standard input")?;
         stdin.write_all(PASSWORD.as_bytes()).await?;

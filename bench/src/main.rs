@@ -27,7 +27,11 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{engine::Engine, harness::Bench, report::Report};
+use crate::{
+    engine::Engine,
+    harness::Bench,
+    report::{Figure, Report},
+};
 
 /// How long one benchmark may take before something must be stuck.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -118,18 +122,8 @@ async fn run(bench: &Bench, args: &Args) -> Result<()> {
         if !args.only.is_empty() && !args.only.contains(name) {
             continue;
         }
-        let figures = match name {
-            Name::Idle => timeout(LIMIT, idle::run(bench)).await,
-            Name::List => timeout(LIMIT, list::run(bench)).await,
-            Name::Events => timeout(LIMIT, events::run(bench)).await,
-            Name::Cli => timeout(LIMIT, cli::run(bench)).await,
-            Name::Link => timeout(LIMIT, link::run(bench)).await,
-            Name::SlowReaders => timeout(LIMIT, Box::pin(slow_readers::run(bench))).await,
-            Name::Follow => timeout(LIMIT, follow::run(bench)).await,
-            Name::Logs => timeout(LIMIT, Box::pin(logs::run(bench))).await,
-        };
-        let late = || anyhow!("not done within {} s", LIMIT.as_secs());
-        match figures.map_err(|_| late()).flatten() {
+        let late = |_| anyhow!("not done within {} s", LIMIT.as_secs());
+        match timeout(LIMIT, Box::pin(figures(bench, *name))).await.map_err(late).flatten() {
             Ok(figures) => report.add(figures),
             Err(error) => {
                 eprintln!("{name:?} failed: {error:#}");
@@ -146,6 +140,19 @@ async fn run(bench: &Bench, args: &Args) -> Result<()> {
     match failed.is_empty() {
         true => Ok(()),
         false => Err(anyhow!("{} did not work", failed.join(", "))),
+    }
+}
+
+async fn figures(bench: &Bench, name: Name) -> Result<Vec<Figure>> {
+    match name {
+        Name::Idle => idle::run(bench).await,
+        Name::List => list::run(bench).await,
+        Name::Events => events::run(bench).await,
+        Name::Cli => cli::run(bench).await,
+        Name::Link => link::run(bench).await,
+        Name::SlowReaders => slow_readers::run(bench).await,
+        Name::Follow => follow::run(bench).await,
+        Name::Logs => logs::run(bench).await,
     }
 }
 

@@ -50,7 +50,7 @@ enum Kind {
     Ratio,
     /// Less it.
     Added,
-    /// There is nothing to set it against.
+    /// As it is.
     Alone,
 }
 
@@ -99,6 +99,16 @@ impl Figure {
     ) -> Self {
         let added = dockctl.median() - base.1.median();
         Self::new(name, unit, Some(base), dockctl, Kind::Added, added)
+    }
+
+    /// Says dockctl's median, and shows the base beside it.
+    pub(crate) fn beside(
+        name: &'static str,
+        unit: &'static str,
+        base: (&'static str, &Series),
+        dockctl: &Series,
+    ) -> Self {
+        Self::new(name, unit, Some(base), dockctl, Kind::Alone, dockctl.median())
     }
 
     /// Says dockctl's median.

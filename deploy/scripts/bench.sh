@@ -8,5 +8,5 @@ cd "$ROOT"
 
 deploy/scripts/need.sh test
 say "building optimised programs (the first time takes some ten minutes)"
-cargo build --release -p dockctl-controller -p dockctl-agent -p dockctl -p dockctl-bench --bins
+cargo build --release --workspace --bins
 deploy/scripts/with-engine.sh "${CARGO_TARGET_DIR:-$ROOT/target}/release/dockctl-bench" "$@"

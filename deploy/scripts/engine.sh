@@ -43,6 +43,7 @@ start() {
         say "mounting the control groups"
         "${SUDO[@]}" cgroupfs-mount
     fi
+    mount_hierarchies
     say "starting a Docker engine of our own ($instance)"
     mkdir -p "$data"
     "${SUDO[@]}" mkdir -p -m 0711 "$run"
@@ -65,6 +66,19 @@ start() {
         stop
         die "dockerd did not start; its log is $log"
     fi
+}
+
+# With control groups of version 1 the engine's shim tells a container's numbers only when every
+# hierarchy is mounted; a bare machine has mounted some of them only.
+mount_hierarchies() {
+    [ "$(stat -fc %T /sys/fs/cgroup)" = tmpfs ] || return 0
+    local name hierarchy enabled
+    while read -r name hierarchy _ enabled; do
+        [ "$enabled" = 1 ] && [ "$hierarchy" != 0 ] || continue
+        grep -q " /sys/fs/cgroup/[^ ]*\b$name\b" /proc/mounts && continue
+        "${SUDO[@]}" mkdir -p "/sys/fs/cgroup/$name"
+        "${SUDO[@]}" mount -t cgroup -o "$name" cgroup "/sys/fs/cgroup/$name"
+    done < <(grep -v '^#' /proc/cgroups)
 }
 
 stop() {

@@ -153,7 +153,11 @@ async fn serve(mut stream: UnixStream, shared: &Shared) -> io::Result<()> {
         // Subscribed before the request is known, so that no push comes between.
         let mut pushed = shared.pushed.subscribe();
         shared.requests.send_modify(|all| all.push(request.clone()));
-        match handler(&plain(&request)) {
+        let reply = match head.to_lowercase().contains("\r\nhost: ") {
+            true => handler(&plain(&request)),
+            false => error(400, "missing required Host header"),
+        };
+        match reply {
             Reply::Json(code, json) => {
                 let len = json.len();
                 let head = format!("HTTP/1.1 {code} X\r\nContent-Length: {len}\r\n\r\n");
