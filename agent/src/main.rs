@@ -71,12 +71,10 @@ fn label(text: &str) -> Result<(String, String), String> {
 fn main() -> ExitCode {
     let result = settings::arguments(std::env::args_os().collect()).and_then(|arguments| {
         let cli = Cli::parse_from(arguments);
-        // Two threads: an agent waits for Docker and the network, it does not compute.
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .context("cannot start")?;
+        // One thread: an agent waits for Docker and the network, and a call that need not wake another
+        // thread is answered sooner.
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
         runtime.block_on(work(cli))
     });
     match result {

@@ -197,17 +197,14 @@ impl Controller {
         let mut command = bench.program("dockctl")?;
         command.env("DOCKCTL_CONFIG", &config).arg("login").arg(format!("https://{}", self.api));
         command.args(["--username", "admin", "--password-stdin", "--ca-fingerprint"]);
-        command
-            .arg(&self.ca_fingerprint)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .kill_on_drop(true);
-        let mut child = command.spawn()?;
+        command.arg(&self.ca_fingerprint).stdin(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.stdout(Stdio::null()).kill_on_drop(true).spawn()?;
         let mut stdin = child.stdin.take().context("no standard input")?;
         stdin.write_all(PASSWORD.as_bytes()).await?;
         drop(stdin);
-        let ended = child.wait().await?;
-        ensure!(ended.success(), "dockctl login failed: {ended}");
+        let output = child.wait_with_output().await?;
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "dockctl login: {}", complaint.trim_end());
         Ok(config)
     }
 }

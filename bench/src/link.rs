@@ -57,7 +57,8 @@ pub(crate) async fn run(bench: &Bench) -> Result<Vec<Figure>> {
         alternate_latency(rounds, 50, &mut ping(&one_hop), &mut ping(&over_link)).await?;
     let alone = Figure::ratio("unary over the link, 1 caller", "ms", ("one hop", &hop), &link);
 
-    let (rounds, span) = bench.pick((7, Duration::from_secs(1)), (1, Duration::from_millis(200)));
+    let (rounds, span) =
+        bench.pick((5, Duration::from_millis(500)), (1, Duration::from_millis(200)));
     let mut hop: Vec<_> = (0..CALLERS).map(|_| ping(&one_hop)).collect();
     let mut link: Vec<_> = (0..CALLERS).map(|_| ping(&over_link)).collect();
     let (hop, link) = alternate_rate(rounds, span, &mut hop, &mut link).await?;

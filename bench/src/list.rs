@@ -33,7 +33,8 @@ pub(crate) async fn run(bench: &Bench) -> Result<Vec<Figure>> {
     let (direct, dockctl) = alternate_latency(rounds, 25, &mut engine[0], &mut host[0]).await?;
     let alone = Figure::added("list of 20, 1 connection", "ms", ("engine", &direct), &dockctl);
 
-    let (rounds, span) = bench.pick((7, Duration::from_secs(1)), (1, Duration::from_millis(200)));
+    let (rounds, span) =
+        bench.pick((5, Duration::from_millis(500)), (1, Duration::from_millis(200)));
     let (direct, dockctl) = alternate_rate(rounds, span, &mut engine, &mut host).await?;
     let busy = Figure::ratio("list of 20, 8 connections", "lists/s", ("engine", &direct), &dockctl);
     let (direct, dockctl) = alternate_rate(rounds, span, &mut engine, &mut all).await?;

@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -217,7 +218,9 @@ impl Drop for PrivateDockerd<'_> {
         if !ids.is_empty() {
             let _ = self.docker.command(&[&["rm", "-f"], &ids[..]].concat()).output();
         }
-        let _ = self.process.signal(crate::Signal::TERM);
+        // Killed, dockerd would leave its data mounted on itself.
+        self.process.end(Duration::from_secs(20));
+        let _ = Command::new("umount").arg(self.data.join("root")).output();
         let _ = fs::remove_dir_all(&self.run);
     }
 }

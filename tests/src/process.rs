@@ -165,6 +165,20 @@ impl Process {
         .await
     }
 
+    /// SIGTERM, and SIGKILL when it has not ended within `grace`. For destructors, which cannot await.
+    pub(crate) fn end(&mut self, grace: Duration) {
+        let _ = self.signal(Signal::TERM);
+        let end = Instant::now() + grace;
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if Instant::now() > end {
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                return;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// The last lines of its log, for messages.
     pub fn tail(&self) -> String {
         let log = self.log().unwrap_or_default();
@@ -175,16 +189,6 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.signal(Signal::TERM);
-        let end = Instant::now() + Duration::from_secs(2);
-        while matches!(self.child.try_wait(), Ok(None)) {
-            if Instant::now() > end {
-                let _ = self.child.kill();
-                let _ = self.child.wait();
-                return;
-            }
-            // A destructor cannot await.
-            thread::sleep(Duration::from_millis(5));
-        }
+        self.end(Duration::from_secs(2));
     }
 }

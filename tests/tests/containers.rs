@@ -125,8 +125,8 @@ fn unknown_agents_and_containers_are_told_with_reason_sentence_and_exit_code_4()
         ensure!(reason_of(&error).as_deref() == Some(reason::CONTAINER_NOT_FOUND), "{error}");
 
         for arguments in [
-            &["inspect", "web-9/c"][..],
-            &["inspect", "web-1/ghost"],
+            &["start", "web-9/c"][..],
+            &["logs", "web-1/ghost"],
             &["logs", "ghost-of-all-hosts"],
             &["stop", "web-1/ghost"],
             &["agents", "show", "web-9"],

@@ -79,7 +79,8 @@ fn a_host_joins_with_one_command_and_every_verb_of_dockctl_works_on_it() {
         ensure!(dockctl.ok(&["version"]).await?.contains(dockctl_api::VERSION));
         ensure!(dockctl.ok(&["version", "--on", "web-1"]).await?.contains(dockctl_api::VERSION));
         dockctl.ok(&["ping", "web-1"]).await?;
-        ensure!(dockctl.ok(&["info", "web-1"]).await?.contains("ServerVersion"), "dockctl info");
+        let info = dockctl.json(&["info", "web-1"]).await?;
+        ensure!(info.to_string().contains("ServerVersion"), "{info}");
         dockctl.ok(&["agents", "token", "ls"]).await?;
         ensure!(dockctl.ok(&["whoami"]).await?.contains("admin"));
         dockctl.ok(&["logout"]).await?;

@@ -1,8 +1,9 @@
 //! A container's log, read from the engine in large pieces and handed on in batches: as much as is
-//! there, up to 64 KiB, and at once when nothing more is there. Called by `serve::containers`. It
-//! never reads ahead of its consumer by more than one batch and one read.
+//! there, up to 64 KiB, and at once when nothing more is there, unless the batch before it went out
+//! within the last millisecond. Called by `serve::containers`. It never reads ahead of its consumer by
+//! more than one batch and one read.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, pin::Pin, time::Duration};
 
 use dockctl_api::{
     error::{bad_field, reason, status},
@@ -10,6 +11,7 @@ use dockctl_api::{
 };
 use futures_util::{Stream, future::poll_immediate, stream};
 use prost_types::Timestamp;
+use tokio::time::{Instant, Sleep, sleep};
 use tonic::{Code, Status};
 
 use super::{
@@ -19,6 +21,10 @@ use super::{
     names,
     raw::{Raw, lost},
 };
+
+/// While data flows, a batch gathers for this long: an engine writes line by line, and a message for
+/// each few lines would cost more than the lines.
+const GATHER: Duration = Duration::from_millis(1);
 
 const CALL: &str = "GET /containers/{id}/logs";
 
@@ -43,6 +49,7 @@ impl Engine {
             engine: self.clone(),
             demux: Demux::new(facts.config.tty, request.timestamps),
             batch: Batch::default(),
+            gather: Box::pin(sleep(Duration::ZERO)),
             container: request.container.clone(),
             // With `until`, a follow may end while the container runs.
             ends_with: (request.follow && request.until.is_none()).then_some(facts.state),
@@ -64,6 +71,8 @@ struct Log {
     raw: Raw,
     demux: Demux,
     batch: Batch,
+    /// Until when the batch that is being gathered may wait for more.
+    gather: Pin<Box<Sleep>>,
     container: String,
     id: String,
     /// For a follow: the container's state when it began. It ends when this run of the container does.
@@ -77,7 +86,7 @@ impl Log {
             let decoded = self.demux.decode(&mut self.raw.buffer, &mut self.batch, self.ended);
             // What came before a broken frame is good, and the error comes back.
             if !self.batch.is_empty() && (self.ended || !matches!(decoded, Ok(false))) {
-                return Some(Ok(self.batch.take()));
+                return Some(Ok(self.take()));
             }
             if let Err(e) = decoded {
                 return Some(Err(self.broken(e)));
@@ -90,7 +99,13 @@ impl Log {
             } else {
                 match poll_immediate(self.raw.fill()).await {
                     Some(read) => read,
-                    None => return Some(Ok(self.batch.take())),
+                    None if self.gather.deadline() <= Instant::now() => {
+                        return Some(Ok(self.take()));
+                    }
+                    None => tokio::select! {
+                        read = self.raw.fill() => read,
+                        () = &mut self.gather => return Some(Ok(self.take())),
+                    },
                 }
             };
             match read {
@@ -98,9 +113,14 @@ impl Log {
                 Ok(_) => {}
                 Err(e) if self.batch.is_empty() => return Some(Err(self.fault(&lost(&e)))),
                 // The next read fails again.
-                Err(_) => return Some(Ok(self.batch.take())),
+                Err(_) => return Some(Ok(self.take())),
             }
         }
+    }
+
+    fn take(&mut self) -> Vec<LogRecord> {
+        self.gather.as_mut().reset(Instant::now() + GATHER);
+        self.batch.take()
     }
 
     /// HTTP/1.0 marks a body's end by closing, which is also how a dying engine ends it.

@@ -94,8 +94,13 @@ async fn read(engine: &Engine, id: &str, sender: &broadcast::Sender<Sample>) -> 
     let mut readings = pin!(raw.map_err(told)?.json::<Reading>());
     while let Some(reading) = readings.next().await {
         let reading = reading.map_err(told)?;
-        // A container that does not run has a sample without a time.
-        let Some(read_at) = reading.read_at() else { return Ok(()) };
+        let Some(read_at) = reading.read_at() else {
+            // The engine has nothing to tell: the container has stopped, or has only just started.
+            match engine.facts(id).await?.state.running {
+                true => continue,
+                false => return Ok(()),
+            }
+        };
         if reading.has_two() {
             // Nobody may listen just now; `pump` sees to that.
             let _ = sender.send(Ok(Arc::new(reading.sample(read_at))));

@@ -306,6 +306,7 @@ async fn a_line_of_a_follow_goes_out_at_once_and_hanging_up_closes_it() {
 async fn stats_of_one_container_are_read_once_for_all_and_end_with_the_last() {
     let fake = Fake::new(|request| match request {
         _ if request.contains("/stats") => Reply::Stream(Vec::new()),
+        "GET /containers/aa/json" => container(false, false),
         other => usual(other),
     });
     let engine = fake.engine();

@@ -20,10 +20,10 @@ use tokio::{
 };
 
 /// A busybox image that every test shares.
-pub const IMAGE: &str = "dockctl-test/busybox:latest";
+pub(crate) const IMAGE: &str = "dockctl-test/busybox:latest";
 
 /// The engine's address.
-pub fn host() -> String {
+pub(crate) fn host() -> String {
     let set = |name| std::env::var(name).ok().filter(|host| !host.is_empty());
     set("DOCKCTL_TEST_DOCKER")
         .or_else(|| set("DOCKER_HOST"))
@@ -37,7 +37,7 @@ fn command(args: &[&str]) -> Command {
 }
 
 /// Runs the docker command.
-pub fn docker(args: &[&str]) -> Output {
+pub(crate) fn docker(args: &[&str]) -> Output {
     let output = command(args).output().expect("the docker command is installed");
     assert!(
         output.status.success(),
@@ -48,15 +48,15 @@ pub fn docker(args: &[&str]) -> Output {
 }
 
 /// A container, removed when dropped.
-pub struct Container {
-    pub name: String,
-    pub id: String,
+pub(crate) struct Container {
+    pub(crate) name: String,
+    pub(crate) id: String,
     input: Mutex<Option<Child>>,
 }
 
 impl Container {
     /// Makes one that does `script` when it is started.
-    pub fn create(options: &[&str], script: &str) -> Self {
+    pub(crate) fn create(options: &[&str], script: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         image();
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -69,20 +69,19 @@ impl Container {
     }
 
     /// Makes and starts one.
-    pub fn run(options: &[&str], script: &str) -> Self {
+    pub(crate) fn run(options: &[&str], script: &str) -> Self {
         let container = Self::create(options, script);
         docker(&["start", &container.name]);
         container
     }
 
     /// Waits until it has ended.
-    pub fn wait(&self) {
+    pub(crate) fn wait(&self) {
         docker(&["wait", &self.name]);
     }
 
     /// Gives it a line to read.
-    #[allow(dead_code)]
-    pub fn say(&self, line: &str) {
+    pub(crate) fn say(&self, line: &str) {
         let mut input = self.input.lock().unwrap();
         let child = input.get_or_insert_with(|| {
             let mut attach = command(&["attach", "--sig-proxy=false", &self.name]);
@@ -132,7 +131,7 @@ fn image() {
 }
 
 /// A socket before the engine's that can be cut.
-pub struct Proxy {
+pub(crate) struct Proxy {
     dir: TempDir,
     engine: String,
     accepting: Mutex<AbortHandle>,
@@ -140,7 +139,7 @@ pub struct Proxy {
 
 impl Proxy {
     /// A proxy before the engine at this unix socket.
-    pub fn start(host: &str) -> Self {
+    pub(crate) fn start(host: &str) -> Self {
         let engine =
             host.strip_prefix("unix://").expect("the engine is at a unix socket").to_owned();
         let dir = TempDir::new().unwrap();
@@ -149,18 +148,18 @@ impl Proxy {
     }
 
     /// The address to use instead of the engine's.
-    pub fn host(&self) -> String {
+    pub(crate) fn host(&self) -> String {
         format!("unix://{}", self.dir.path().join("proxy.sock").display())
     }
 
     /// Cuts every connection and takes no new one.
-    pub fn cut(&self) {
+    pub(crate) fn cut(&self) {
         self.accepting.lock().unwrap().abort();
         let _ = fs::remove_file(self.dir.path().join("proxy.sock"));
     }
 
     /// Takes connections again.
-    pub fn resume(&self) {
+    pub(crate) fn resume(&self) {
         *self.accepting.lock().unwrap() = accept(&self.dir, &self.engine);
     }
 }
