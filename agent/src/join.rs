@@ -33,12 +33,18 @@ pub struct Join {
 /// Enrols unless the agent has an identity already. Tries for ever while the controller cannot be
 /// reached. Errors: a refusal, with the controller's reason and what to do; a controller whose CA is
 /// not the token's.
-pub async fn join(state: &State, join: Join, shutdown: &CancellationToken) -> anyhow::Result<Identity> {
+pub async fn join(
+    state: &State,
+    join: Join,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<Identity> {
     if let Some(identity) = state.identity() {
         if identity.controller != join.controller {
             bail!(
                 "this data directory belongs to agent {} of {}; use another --data-dir to join {}",
-                identity.name, identity.controller, join.controller
+                identity.name,
+                identity.controller,
+                join.controller
             );
         }
         tracing::info!(name = %identity.name, "already enrolled; the token was not used");
@@ -129,7 +135,12 @@ fn is_final(error: &EnrollError) -> bool {
             use tonic::Code::*;
             matches!(
                 status.code(),
-                Unauthenticated | PermissionDenied | InvalidArgument | AlreadyExists | FailedPrecondition | Unimplemented
+                Unauthenticated
+                    | PermissionDenied
+                    | InvalidArgument
+                    | AlreadyExists
+                    | FailedPrecondition
+                    | Unimplemented
             )
         }
     }

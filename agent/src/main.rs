@@ -73,8 +73,10 @@ fn main() -> ExitCode {
         let cli = Cli::parse_from(arguments);
         // One thread: an agent waits for Docker and the network, and a call that need not wake another
         // thread is answered sooner.
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("cannot start")?;
         runtime.block_on(work(cli))
     });
     match result {

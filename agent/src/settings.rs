@@ -55,7 +55,9 @@ fn from_toml(text: &str, is_set: impl Fn(&str) -> bool) -> anyhow::Result<Vec<Os
                 toml::Value::Boolean(false) => {}
                 toml::Value::String(text) => added.push(format!("--{key}={text}").into()),
                 toml::Value::Integer(n) => added.push(format!("--{key}={n}").into()),
-                _ => bail!("{key}: a flag's value is a string, a number, true, false or a list of strings"),
+                _ => bail!(
+                    "{key}: a flag's value is a string, a number, true, false or a list of strings"
+                ),
             }
         }
     }
@@ -64,7 +66,8 @@ fn from_toml(text: &str, is_set: impl Fn(&str) -> bool) -> anyhow::Result<Vec<Os
 
 /// Sends logs to stderr, as text or JSON; `DOCKCTL_LOG` sets the filter, "info" by default.
 pub fn start_logs(json: bool) {
-    let filter = EnvFilter::try_from_env("DOCKCTL_LOG").unwrap_or_else(|_| EnvFilter::new("info,sled=warn"));
+    let filter =
+        EnvFilter::try_from_env("DOCKCTL_LOG").unwrap_or_else(|_| EnvFilter::new("info,sled=warn"));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second call (standalone mode) keeps the first one's settings.
     let _ = if json { logs.json().try_init() } else { logs.with_ansi(false).try_init() };

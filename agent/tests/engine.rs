@@ -1,6 +1,8 @@
 //! The agent's services on a real Docker engine, called as the link calls them. The engine is that of
 //! `DOCKCTL_TEST_DOCKER`, else of `DOCKER_HOST`, else the one at /var/run/docker.sock.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
 mod docker;
 
 use std::{collections::BTreeMap, pin::Pin};

@@ -74,7 +74,7 @@ mount_hierarchies() {
     [ "$(stat -fc %T /sys/fs/cgroup)" = tmpfs ] || return 0
     local name hierarchy enabled
     while read -r name hierarchy _ enabled; do
-        [ "$enabled" = 1 ] && [ "$hierarchy" != 0 ] || continue
+        if [ "$enabled" != 1 ] || [ "$hierarchy" = 0 ]; then continue; fi
         grep -q " /sys/fs/cgroup/[^ ]*\b$name\b" /proc/mounts && continue
         "${SUDO[@]}" mkdir -p "/sys/fs/cgroup/$name"
         "${SUDO[@]}" mount -t cgroup -o "$name" cgroup "/sys/fs/cgroup/$name"

@@ -214,13 +214,12 @@ mod tests {
         out
     }
 
+    type Run = (LogStream, Vec<u8>);
+
     /// Decodes pieces as they come; returns each stream's run of bytes in order, and every batch's size.
-    fn decode(
-        mut demux: Demux,
-        pieces: &[&[u8]],
-    ) -> Result<(Vec<(LogStream, Vec<u8>)>, Vec<usize>), DemuxError> {
+    fn decode(mut demux: Demux, pieces: &[&[u8]]) -> Result<(Vec<Run>, Vec<usize>), DemuxError> {
         let (mut buffer, mut batch) = (BytesMut::new(), Batch::default());
-        let (mut runs, mut sizes): (Vec<(LogStream, Vec<u8>)>, _) = (Vec::new(), Vec::new());
+        let (mut runs, mut sizes): (Vec<Run>, _) = (Vec::new(), Vec::new());
         for (i, piece) in pieces.iter().enumerate() {
             buffer.extend_from_slice(piece);
             loop {
@@ -250,7 +249,7 @@ mod tests {
         body.extend(frame(2, b"err\n"));
         body.extend(frame(1, b"b\n"));
         let (runs, _) = decode(Demux::new(false, false), &[&body]).unwrap();
-        let expected: Vec<(LogStream, Vec<u8>)> = vec![
+        let expected: Vec<Run> = vec![
             (LogStream::Stdout, b"a\n\xff\x00\n".to_vec()),
             (LogStream::Stderr, b"err\n".to_vec()),
             (LogStream::Stdout, b"b\n".to_vec()),

@@ -201,6 +201,8 @@ fn connector(env: &TlsEnv) -> Result<TlsConnector, EngineError> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
 
     fn parse(host: &str) -> Result<Endpoint, EngineError> {
@@ -249,5 +251,72 @@ mod tests {
         let none = TlsEnv { verify: false, cert_dir: None };
         let error = Endpoint::parse("https://host", &none).map(|_| ()).unwrap_err().to_string();
         assert!(error.contains("DOCKER_CERT_PATH"), "{error}");
+    }
+
+    /// A CA's certificate and key for TLS tests.
+    fn authority() -> rcgen::CertifiedIssuer<'static, rcgen::KeyPair> {
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        rcgen::CertifiedIssuer::self_signed(params, rcgen::KeyPair::generate().unwrap()).unwrap()
+    }
+
+    fn issue(
+        ca: &rcgen::CertifiedIssuer<'static, rcgen::KeyPair>,
+    ) -> (rcgen::Certificate, rcgen::KeyPair) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        (params.signed_by(&key, ca).unwrap(), key)
+    }
+
+    /// Listens with TLS, wants a client certificate of `ca`, and greets whoever has one.
+    async fn greeter(ca: &rcgen::CertifiedIssuer<'static, rcgen::KeyPair>) -> u16 {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let mut roots = RootCertStore::empty();
+        roots.add(ca.der().clone()).unwrap();
+        let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
+            Arc::new(roots),
+            provider.clone(),
+        );
+        let (certificate, key) = issue(ca);
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier.build().unwrap())
+            .with_single_cert(
+                vec![certificate.der().clone()],
+                PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+            )
+            .unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                if let Ok(mut stream) = acceptor.accept(stream).await {
+                    let _ = stream.write_all(b"hello").await;
+                    let _ = stream.shutdown().await;
+                }
+            }
+        });
+        port
+    }
+
+    #[tokio::test]
+    async fn tls_shows_its_certificate_and_trusts_only_its_ca() {
+        let (ca, foreign) = (authority(), authority());
+        let dir = tempfile::tempdir().unwrap();
+        let (certificate, key) = issue(&ca);
+        fs::write(dir.path().join("cert.pem"), certificate.pem()).unwrap();
+        fs::write(dir.path().join("key.pem"), key.serialize_pem()).unwrap();
+        let port = greeter(&ca).await;
+        let connect = async |trusted: &rcgen::CertifiedIssuer<'static, rcgen::KeyPair>| {
+            fs::write(dir.path().join("ca.pem"), trusted.pem()).unwrap();
+            let env = TlsEnv { verify: true, cert_dir: Some(dir.path().to_owned()) };
+            Endpoint::parse(&format!("tcp://localhost:{port}"), &env).unwrap().connect().await
+        };
+        let mut greeting = String::new();
+        connect(&ca).await.unwrap().read_to_string(&mut greeting).await.unwrap();
+        assert_eq!(greeting, "hello");
+        assert!(connect(&foreign).await.is_err(), "a foreign engine is not trusted");
     }
 }

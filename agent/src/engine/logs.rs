@@ -94,20 +94,19 @@ impl Log {
             if self.ended {
                 return self.check_end().await.err().map(Err);
             }
+            let more = self.raw.fill();
             let read = if self.batch.is_empty() {
-                self.raw.fill().await
+                Some(more.await)
+            } else if self.gather.deadline() <= Instant::now() {
+                poll_immediate(more).await
             } else {
-                match poll_immediate(self.raw.fill()).await {
-                    Some(read) => read,
-                    None if self.gather.deadline() <= Instant::now() => {
-                        return Some(Ok(self.take()));
-                    }
-                    None => tokio::select! {
-                        read = self.raw.fill() => read,
-                        () = &mut self.gather => return Some(Ok(self.take())),
-                    },
+                tokio::select! {
+                    biased;
+                    read = more => Some(read),
+                    () = &mut self.gather => None,
                 }
             };
+            let Some(read) = read else { return Some(Ok(self.take())) };
             match read {
                 Ok(0) => self.ended = true,
                 Ok(_) => {}

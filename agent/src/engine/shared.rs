@@ -43,11 +43,14 @@ where
     /// The answer to `key` by a call that begins now or later. `work` is that call; it is dropped
     /// unused when another waiting caller brought one. Dropping the returned future is safe at any
     /// time: others go on waiting, and the call ends when nobody waits for it any more.
-    pub(super) async fn call(
+    pub(super) fn call<W>(
         &self,
         key: K,
-        work: impl Future<Output = Result<T, Status>> + Send + 'static,
-    ) -> Result<T, Status> {
+        work: W,
+    ) -> impl Future<Output = Result<T, Status>> + Send + use<K, T, W>
+    where
+        W: Future<Output = Result<T, Status>> + Send + 'static,
+    {
         let (tx, rx) = oneshot::channel();
         {
             let mut slots = lock(&self.slots);
@@ -62,9 +65,11 @@ where
                 Some(next) => *next = Some(Batch { work: Box::pin(work), waiters: vec![tx] }),
             }
         }
-        rx.await.unwrap_or_else(|_| {
-            Err(status(Code::Internal, reason::INTERNAL, "a shared engine call broke off", &[]))
-        })
+        async move {
+            rx.await.unwrap_or_else(|_| {
+                Err(status(Code::Internal, reason::INTERNAL, "a shared engine call broke off", &[]))
+            })
+        }
     }
 }
 

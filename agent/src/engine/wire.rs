@@ -243,13 +243,19 @@ impl Wire {
         {
             return Ok(response);
         }
+        // Rare and large, so that it is kept out of every caller's future.
+        let sender = Box::pin(self.connect()).await?;
+        self.exchange(sender, request).await
+    }
+
+    async fn connect(&self) -> Result<SendRequest<Body>, Fault> {
         let io = TokioIo::new(self.endpoint.connect().await.map_err(Fault::Connect)?);
         let (sender, connection) =
             hyper::client::conn::http1::handshake(io).await.map_err(|e| fault(&e))?;
         // Ends by itself: when the answer is read and the sender is not kept, or when either side is
         // dropped before that.
         tokio::spawn(connection);
-        self.exchange(sender, request).await
+        Ok(sender)
     }
 
     async fn exchange(

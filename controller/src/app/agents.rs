@@ -18,7 +18,11 @@ use futures_util::{Stream, stream};
 use tokio::sync::{broadcast::error::RecvError, mpsc};
 use tonic::{Code, Request, Response, Status};
 
-use super::{auth::Principal, join_tokens::JoinTokens, names::{self, Selector}};
+use super::{
+    auth::Principal,
+    join_tokens::JoinTokens,
+    names::{self, Selector},
+};
 use crate::{
     fleet::registry::{Change, Registry},
     store::{self, AgentRecord},
@@ -102,7 +106,8 @@ impl AgentService for Agents {
         Ok(Response::new(GetAgentResponse { agent: Some(agent) }))
     }
 
-    type WatchAgentsStream = Pin<Box<dyn Stream<Item = Result<WatchAgentsResponse, Status>> + Send>>;
+    type WatchAgentsStream =
+        Pin<Box<dyn Stream<Item = Result<WatchAgentsResponse, Status>> + Send>>;
 
     async fn watch_agents(
         &self,

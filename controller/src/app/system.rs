@@ -39,7 +39,10 @@ impl SystemService for System {
         }))
     }
 
-    async fn get_info(&self, _: Request<GetInfoRequest>) -> Result<Response<GetInfoResponse>, Status> {
+    async fn get_info(
+        &self,
+        _: Request<GetInfoRequest>,
+    ) -> Result<Response<GetInfoResponse>, Status> {
         Err(served_by_agents())
     }
 
@@ -98,9 +101,13 @@ impl Watch {
                 }
                 Ok(_) => {}
                 Err(RecvError::Lagged(missed)) => {
-                    let message = format!("this watcher reads too slowly and missed {missed} events");
+                    let message =
+                        format!("this watcher reads too slowly and missed {missed} events");
                     let notice = Notice { reason: "LAGGED".to_owned(), message };
-                    return Some(StreamEventsResponse { notice: Some(notice), ..Default::default() });
+                    return Some(StreamEventsResponse {
+                        notice: Some(notice),
+                        ..Default::default()
+                    });
                 }
                 Err(RecvError::Closed) => return None,
             }

@@ -7,8 +7,8 @@ use dockctl_api::{
     v1::{ServedBy, WithoutAgent},
 };
 use dockctl_link::framing;
-use http::{Method as HttpMethod, Request, Response, StatusCode, header};
 use futures_util::stream;
+use http::{Method as HttpMethod, Request, Response, StatusCode, header};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::Incoming;
@@ -64,18 +64,21 @@ impl Api {
         let (mut head, body) = request.into_parts();
         let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
         if head.method != HttpMethod::POST {
-            return Ok(error::plain(StatusCode::METHOD_NOT_ALLOWED, "gRPC calls are POST requests\n"));
+            return Ok(error::plain(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "gRPC calls are POST requests\n",
+            ));
         }
-        if !content_type.is_some_and(|t| t == "application/grpc" || t.starts_with("application/grpc+")) {
+        if !content_type
+            .is_some_and(|t| t == "application/grpc" || t.starts_with("application/grpc+"))
+        {
             let message = "this port speaks gRPC: content-type application/grpc\n";
             return Ok(error::plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
         }
         let path = head.uri.path().to_owned();
         let Pass { method, principal } = self.guard.check(&path, &head.headers).await?;
-        let caller = principal.as_ref().map(|p| Caller {
-            user_id: p.user_id.clone(),
-            name: p.name.clone(),
-        });
+        let caller =
+            principal.as_ref().map(|p| Caller { user_id: p.user_id.clone(), name: p.name.clone() });
         if let Some(principal) = principal {
             head.extensions.insert(principal);
         }

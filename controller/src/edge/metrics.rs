@@ -47,6 +47,8 @@ async fn metrics(State(this): State<Metrics>) -> String {
 async fn ready(State(this): State<Metrics>) -> (StatusCode, String) {
     match this.store.has_users().await {
         Ok(_) => (StatusCode::OK, "ready\n".to_owned()),
-        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("the store does not answer: {error}\n")),
+        Err(error) => {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("the store does not answer: {error}\n"))
+        }
     }
 }

@@ -98,7 +98,11 @@ impl Fanout {
                     self.start_one(&mut streams, session, out.clone());
                 }
                 Err(status) => {
-                    if out.send(notice(&agent, reason::AGENT_OFFLINE, status.message())).await.is_err() {
+                    if out
+                        .send(notice(&agent, reason::AGENT_OFFLINE, status.message()))
+                        .await
+                        .is_err()
+                    {
                         return;
                     }
                 }
@@ -195,7 +199,12 @@ async fn copy(
             return Status::cancelled("the caller went away");
         }
     }
-    status(Code::Unavailable, reason::LINK_LOST, "the stream broke off", &[(error::RAN, error::MAYBE_RAN)])
+    status(
+        Code::Unavailable,
+        reason::LINK_LOST,
+        "the stream broke off",
+        &[(error::RAN, error::MAYBE_RAN)],
+    )
 }
 
 /// Appends a framed message with its field 1 set to `agent`. A later value of a protobuf field
@@ -243,7 +252,9 @@ mod tests {
 
     #[test]
     fn a_notice_is_a_message_of_the_stream() {
-        let Ok(framed) = notice("web-1", "AGENT_OFFLINE", "gone").into_data() else { panic!("data") };
+        let Ok(framed) = notice("web-1", "AGENT_OFFLINE", "gone").into_data() else {
+            panic!("data")
+        };
         let told = decode(&framed);
         assert_eq!(told.agent, "web-1");
         assert_eq!(told.notice.unwrap().reason, "AGENT_OFFLINE");

@@ -145,7 +145,12 @@ pub fn spec(
         None => dockctl_api::new_id(),
         Some(id) => match id.to_str() {
             Ok(id) if (8..=128).contains(&id.len()) => format!("{}:{id}", caller.user_id),
-            _ => return Err(bad_field("dockctl-request-id", "a request id has 8 to 128 ASCII characters")),
+            _ => {
+                return Err(bad_field(
+                    "dockctl-request-id",
+                    "a request id has 8 to 128 ASCII characters",
+                ));
+            }
         },
     };
     Ok(CallSpec {
@@ -182,8 +187,8 @@ pub fn agent_required() -> Status {
 mod tests {
     use super::*;
     use dockctl_api::v1::{ListContainersRequest, StopContainerRequest};
-    use prost::Message as _;
     use proptest::prelude::*;
+    use prost::Message as _;
 
     #[test]
     fn the_target_is_read_from_raw_bytes() {
@@ -202,8 +207,10 @@ mod tests {
 
     #[test]
     fn the_last_value_counts_as_it_does_for_the_agent() {
-        let first = StopContainerRequest { agent: "a".into(), ..Default::default() }.encode_to_vec();
-        let second = StopContainerRequest { agent: "b".into(), ..Default::default() }.encode_to_vec();
+        let first =
+            StopContainerRequest { agent: "a".into(), ..Default::default() }.encode_to_vec();
+        let second =
+            StopContainerRequest { agent: "b".into(), ..Default::default() }.encode_to_vec();
         assert_eq!(target(&[first, second].concat(), false).unwrap().agent, "b");
     }
 

@@ -39,7 +39,8 @@ pub struct LinkHost {
     pub heartbeat: Duration,
 }
 
-const CLONED: &str = "two machines live on this identity: delete the agent and join each machine anew";
+const CLONED: &str =
+    "two machines live on this identity: delete the agent and join each machine anew";
 
 impl LinkHost {
     /// Locks an agent whose identity two machines share, and ends its session.
@@ -64,7 +65,11 @@ impl LinkHost {
 
 #[async_trait::async_trait]
 impl Host for LinkHost {
-    async fn enroll(&self, request: EnrollRequest, from: SocketAddr) -> Result<EnrollResponse, Status> {
+    async fn enroll(
+        &self,
+        request: EnrollRequest,
+        from: SocketAddr,
+    ) -> Result<EnrollResponse, Status> {
         let response = self.enroller.enroll(request, from, SystemTime::now()).await?;
         let record = self.store.agent(&response.agent_id).await?;
         tracing::info!(agent = %record.name, id = %record.id, %from, "enrolled");
@@ -72,7 +77,11 @@ impl Host for LinkHost {
         Ok(response)
     }
 
-    async fn renew(&self, peer: PeerIdentity, request: RenewRequest) -> Result<RenewResponse, Status> {
+    async fn renew(
+        &self,
+        peer: PeerIdentity,
+        request: RenewRequest,
+    ) -> Result<RenewResponse, Status> {
         let renewed =
             self.enroller.renew(&peer.agent_id, peer.generation, request, SystemTime::now()).await;
         // A renewal with an old generation has locked the agent in the store.
@@ -99,7 +108,8 @@ impl Host for LinkHost {
             address: from.to_string(),
         };
         let now = SystemTime::now();
-        let record = match self.store.connect_agent(&peer.agent_id, connection, unix_ms(now)).await {
+        let record = match self.store.connect_agent(&peer.agent_id, connection, unix_ms(now)).await
+        {
             Ok(record) => record,
             Err(refused) => return Err(self.refused(&peer.agent_id, refused).await),
         };
@@ -129,7 +139,9 @@ impl Host for LinkHost {
                 let now = SystemTime::now();
                 self.registry.told(session, false, |view| view.apply(&session.name, frame, now));
             }
-            Update::Engine(engine) => self.registry.told(session, true, |view| view.engine = engine),
+            Update::Engine(engine) => {
+                self.registry.told(session, true, |view| view.engine = engine)
+            }
             Update::Event(event) => self.registry.event(session, event),
         }
     }

@@ -49,7 +49,11 @@ impl View {
         }
         let held = self.containers.len().max(self.arriving.as_ref().map_or(0, BTreeMap::len));
         if held > MAX_CONTAINERS {
-            tracing::warn!(agent, held, "more than {MAX_CONTAINERS} containers; the rest is left out");
+            tracing::warn!(
+                agent,
+                held,
+                "more than {MAX_CONTAINERS} containers; the rest is left out"
+            );
             for map in [Some(&mut self.containers), self.arriving.as_mut()].into_iter().flatten() {
                 while map.len() > MAX_CONTAINERS {
                     map.pop_last();

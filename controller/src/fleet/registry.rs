@@ -197,11 +197,8 @@ impl Registry {
     }
 
     fn happened(&self, session: &Session, what: Happened) {
-        let event = FleetEvent {
-            agent_id: session.agent_id.clone(),
-            agent: session.name.clone(),
-            what,
-        };
+        let event =
+            FleetEvent { agent_id: session.agent_id.clone(), agent: session.name.clone(), what };
         let _ = self.events.send(Arc::new(event));
     }
 
@@ -298,7 +295,8 @@ impl Registry {
             loser.goodbye(Reason::Superseded, message, Duration::ZERO);
         }
         self.changed(&session.agent_id);
-        let notice = Notice { reason: "AGENT_CONNECTED".into(), message: "the agent is connected".into() };
+        let notice =
+            Notice { reason: "AGENT_CONNECTED".into(), message: "the agent is connected".into() };
         self.happened(&session, Happened::Notice(notice));
     }
 
@@ -379,7 +377,10 @@ impl Registry {
     }
 
     /// Every selected agent: its id and name, and its session or why it has none; ordered by name.
-    pub fn sessions(&self, selector: &Selector) -> Vec<(String, String, Result<Arc<Session>, Status>)> {
+    pub fn sessions(
+        &self,
+        selector: &Selector,
+    ) -> Vec<(String, String, Result<Arc<Session>, Status>)> {
         let fleet = self.read();
         let selected = fleet.agents.values().filter(|e| selector.matches(&e.record.labels));
         let mut sessions: Vec<_> = selected
@@ -423,9 +424,7 @@ impl Registry {
 
 impl Fleet {
     fn find(&self, name_or_id: &str) -> Option<&Entry> {
-        self.agents
-            .get(name_or_id)
-            .or_else(|| self.agents.get(self.by_name.get(name_or_id)?))
+        self.agents.get(name_or_id).or_else(|| self.agents.get(self.by_name.get(name_or_id)?))
     }
 }
 
@@ -441,6 +440,11 @@ fn offline(entry: &Entry) -> Status {
         Code::Unavailable,
         reason::AGENT_OFFLINE,
         format!("{name} is offline: {cause}"),
-        &[("agent", name), ("cause", &cause), ("last_seen_unix_ms", &since), (error::RAN, error::NOT_SENT)],
+        &[
+            ("agent", name),
+            ("cause", &cause),
+            ("last_seen_unix_ms", &since),
+            (error::RAN, error::NOT_SENT),
+        ],
     )
 }
