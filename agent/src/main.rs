@@ -88,6 +88,19 @@ fn main() -> ExitCode {
     }
 }
 
+/// The engine's URL: the flag, `DOCKER_HOST`, or what the flag said last, so that an agent that joined
+/// with one needs no flag at boot.
+fn docker(options: &RunArgs) -> anyhow::Result<String> {
+    let kept = options.data_dir.join("docker");
+    if let Some(url) = &options.docker {
+        let write = std::fs::write(&kept, url);
+        write.with_context(|| format!("cannot write {}", kept.display()))?;
+        return Ok(url.clone());
+    }
+    let named = std::env::var("DOCKER_HOST").ok();
+    Ok(named.or_else(|| std::fs::read_to_string(kept).ok()).unwrap_or_default())
+}
+
 async fn work(cli: Cli) -> anyhow::Result<()> {
     let shutdown = settings::shutdown_on_signals()?;
     let (options, join) = match cli.command {
@@ -130,7 +143,7 @@ async fn work(cli: Cli) -> anyhow::Result<()> {
             ),
         },
     };
-    let docker = options.docker.or_else(|| std::env::var("DOCKER_HOST").ok()).unwrap_or_default();
+    let docker = docker(&options)?;
     let ready = |mut status: tokio::sync::watch::Receiver<Status>| {
         if options.ready_json {
             tokio::spawn(async move {

@@ -281,6 +281,9 @@ struct Config {
 #[serde(rename_all = "PascalCase")]
 struct State {
     running: bool,
+    /// It ended and is about to be started again; the engine counts that as running.
+    #[serde(default)]
+    restarting: bool,
     started_at: String,
 }
 

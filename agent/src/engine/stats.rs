@@ -7,13 +7,16 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use dockctl_api::v1::StreamStatsResponse;
+use dockctl_api::{
+    error::{reason, status},
+    v1::StreamStatsResponse,
+};
 use futures_util::{Stream, StreamExt as _, stream};
 use prost_types::Timestamp;
 use serde::Deserialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::sync::broadcast::{self, error::RecvError};
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::{
     Engine,
@@ -26,6 +29,9 @@ const CALL: &str = "GET /containers/{id}/stats";
 
 /// Samples kept for a slow subscriber; it loses the older ones.
 const KEPT: usize = 2;
+
+/// Empty readings of a running container, one a second, before it is said to have no stats.
+const MOST_EMPTY: u32 = 5;
 
 type Sample = Result<Arc<StreamStatsResponse>, Status>;
 
@@ -92,15 +98,20 @@ async fn read(engine: &Engine, id: &str, sender: &broadcast::Sender<Sample>) -> 
     let told = |fault| engine.wire.status(&fault, Call::on(CALL, id));
     let raw = Raw::open(&engine.wire, &format!("/containers/{id}/stats?stream=true")).await;
     let mut readings = pin!(raw.map_err(told)?.json::<Reading>());
+    let mut empty = 0;
     while let Some(reading) = readings.next().await {
         let reading = reading.map_err(told)?;
         let Some(read_at) = reading.read_at() else {
-            // The engine has nothing to tell: the container has stopped, or has only just started.
-            match engine.facts(id).await?.state.running {
+            // The container has stopped, or has only just started, or cannot be measured.
+            let state = engine.facts(id).await?.state;
+            empty += 1;
+            match state.running && !state.restarting {
+                true if empty > MOST_EMPTY => return Err(unmeasured(id)),
                 true => continue,
                 false => return Ok(()),
             }
         };
+        empty = 0;
         if reading.has_two() {
             // Nobody may listen just now; `pump` sees to that.
             let _ = sender.send(Ok(Arc::new(reading.sample(read_at))));
@@ -111,6 +122,15 @@ async fn read(engine: &Engine, id: &str, sender: &broadcast::Sender<Sample>) -> 
         true => Err(told(Fault::Lost("it ended while the container still runs".to_owned()))),
         false => Ok(()),
     }
+}
+
+fn unmeasured(id: &str) -> Status {
+    status(
+        Code::FailedPrecondition,
+        reason::DOCKER_ERROR,
+        "Docker cannot measure this container: are all control groups mounted on the host?",
+        &[("call", CALL), ("container", id)],
+    )
 }
 
 #[derive(Deserialize, Default)]

@@ -343,3 +343,15 @@ async fn a_broken_stats_stream_is_an_error_to_all() {
         assert!(samples.next().await.is_none());
     }
 }
+
+#[tokio::test]
+async fn a_host_that_cannot_measure_says_so() {
+    let empty = r#"{"id":"aa","read":"0001-01-01T00:00:00Z"}"#.to_owned() + "\n";
+    let fake = Fake::new(move |request| match request {
+        _ if request.contains("/stats") => Reply::Stream(empty.repeat(9).into_bytes()),
+        "GET /containers/aa/json" => container(false, true),
+        other => usual(other),
+    });
+    let mut samples = Box::pin(fake.engine().stats("aa"));
+    is(samples.next().await.unwrap(), Code::FailedPrecondition, reason::DOCKER_ERROR);
+}

@@ -3,7 +3,7 @@
 //! containers that something happened to, however many events there were meanwhile.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{BTreeSet, HashSet, VecDeque},
     future::Future,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     pin::{Pin, pin},
@@ -17,6 +17,7 @@ use dockctl_api::{
 };
 use futures_util::{Stream, StreamExt as _};
 use prost_types::Timestamp;
+use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use super::{
@@ -39,6 +40,14 @@ const RETRY: Duration = Duration::from_millis(100);
 const MAX_RETRY: Duration = Duration::from_secs(2);
 /// How many events the engine itself remembers and replays.
 const REPLAYED: usize = 256;
+/// When a container that died is looked at again: dockerd (20.10) sends `die` before its own list
+/// shows the container as exited.
+const AGAIN: [Duration; 4] = [
+    Duration::from_millis(20),
+    Duration::from_millis(60),
+    Duration::from_millis(250),
+    Duration::from_secs(1),
+];
 /// Above this many containers to look at, all are listed.
 const MANY: usize = 50;
 
@@ -52,6 +61,7 @@ pub(super) async fn run(engine: &Engine, shared: &Shared) {
         last: None,
         dirty: HashSet::new(),
         asked: HashSet::new(),
+        again: BTreeSet::new(),
         dirty_images: false,
         suspects: Vec::new(),
     };
@@ -85,6 +95,8 @@ struct Watch<'a> {
     dirty: HashSet<String>,
     /// Containers that are being looked at.
     asked: HashSet<String>,
+    /// Containers to look at once more, and when.
+    again: BTreeSet<(Instant, String)>,
     dirty_images: bool,
     /// Inferred events that the engine may yet send itself.
     suspects: Vec<Event>,
@@ -141,7 +153,7 @@ impl Watch<'_> {
     ) -> Result<(), Status> {
         let mut end = pin!(tokio::time::sleep(RESYNC));
         let mut judge = pin!(tokio::time::sleep(SUSPECT));
-        let mut ping = tokio::time::interval_at(tokio::time::Instant::now() + PING, PING);
+        let mut ping = tokio::time::interval_at(Instant::now() + PING, PING);
         let mut pinging: Option<Look<Duration>> = None;
         let mut looking: Option<Look<Vec<Container>>> = None;
         let mut looking_at_images: Option<Look<Vec<Image>>> = None;
@@ -154,6 +166,7 @@ impl Watch<'_> {
                 let engine = self.engine.clone();
                 looking_at_images = Some(Box::pin(async move { list_images(&engine).await }));
             }
+            let again = self.again.first().map_or_else(Instant::now, |(at, _)| *at);
             tokio::select! {
                 biased;
                 event = events.next() => match event {
@@ -195,6 +208,9 @@ impl Watch<'_> {
                         self.send_event(event);
                     }
                 }
+                () = tokio::time::sleep_until(again), if !self.again.is_empty() => {
+                    self.dirty.extend(self.again.pop_first().map(|(_, id)| id));
+                }
                 () = &mut end => return Ok(()),
             }
         }
@@ -220,6 +236,10 @@ impl Watch<'_> {
         match event.r#type.as_str() {
             "container" if changes_the_list(&event.action) => {
                 self.dirty.insert(event.actor_id.clone());
+                if event.action == "die" {
+                    let now = Instant::now();
+                    self.again.extend(AGAIN.map(|wait| (now + wait, event.actor_id.clone())));
+                }
             }
             "network" => self.dirty.extend(event.attributes.get("container").cloned()),
             "image" => self.dirty_images = true,

@@ -34,7 +34,7 @@ impl SystemService for System {
         Ok(Response::new(GetVersionResponse {
             version: VERSION.to_owned(),
             revision: option_env!("DOCKCTL_REVISION").unwrap_or_default().to_owned(),
-            platform: format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
+            platform: dockctl_api::platform(),
             ..Default::default()
         }))
     }

@@ -435,6 +435,17 @@ fn not_found(agent: &str) -> Status {
 
 fn offline(entry: &Entry) -> Status {
     let (name, cause) = (&entry.record.name, entry.offline_cause());
+    // Nobody shall wait for an agent that is never let back in.
+    let kept_out = match &entry.record.standing {
+        Standing::Active => None,
+        Standing::Locked { .. } => Some(reason::IDENTITY_LOCKED),
+        Standing::Revoked { .. } => Some(reason::AGENT_REVOKED),
+    };
+    if let Some(kept_out) = kept_out {
+        let metadata = [("agent", name.as_str()), (error::RAN, error::NOT_SENT)];
+        let message = format!("{name} cannot be used: {cause}");
+        return status(Code::PermissionDenied, kept_out, message, &metadata);
+    }
     let since = entry.record.last_seen_at.map(|ms| ms.to_string()).unwrap_or_default();
     status(
         Code::Unavailable,

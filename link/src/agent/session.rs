@@ -74,7 +74,7 @@ pub(super) async fn run(
         min_protocol: protocol::MIN,
         max_protocol: protocol::MAX,
         version: VERSION.to_owned(),
-        platform: format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
+        platform: dockctl_api::platform(),
         process_id: process.id.clone(),
         capabilities: Vec::new(),
     };
