@@ -91,7 +91,7 @@ impl Inventory {
 
 impl Handle {
     /// What the controller must know: the engine's status; the full inventory in frames of at most
-    /// 500 containers, as soon as the engine has ever answered; then changes and events as they
+    /// 100 containers, as soon as the engine has ever answered; then changes and events as they
     /// happen, without `exec_*` events. A subscriber that falls behind gets status and full inventory
     /// again instead of what it missed.
     pub fn updates(&self) -> impl Stream<Item = Frame> + Send + 'static + use<> {

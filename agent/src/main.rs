@@ -121,6 +121,7 @@ async fn work(cli: Cli) -> anyhow::Result<()> {
         Some((join, only_join)) => {
             let identity = join::join(&state, join, &shutdown).await?;
             if only_join {
+                docker(&options)?; // Kept for `run`.
                 return Ok(());
             }
             identity

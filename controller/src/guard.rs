@@ -32,6 +32,11 @@ impl Guard {
         Self { auth, policies }
     }
 
+    /// The rpc at a path.
+    pub fn method(&self, path: &str) -> Option<&Method> {
+        self.policies.get(path)
+    }
+
     /// Lets a request pass or says why not.
     pub async fn check(&self, path: &str, headers: &HeaderMap) -> Result<Pass, Status> {
         if path.starts_with("/grpc.health.v1.Health/") {

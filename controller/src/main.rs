@@ -128,10 +128,17 @@ async fn own_agent(
 ) -> anyhow::Result<tokio::task::JoinHandle<anyhow::Result<()>>> {
     let dir = serve.data_dir.join("agent");
     let state = tokio::task::spawn_blocking(move || State::open(&dir)).await??;
-    let port = controller.agents.port();
+    let mut address = controller.agents;
+    if address.ip().is_unspecified() {
+        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
     let join = join::Join {
-        controller: format!("127.0.0.1:{port}"),
-        token: controller.own_join_token().await?,
+        controller: address.to_string(),
+        // An enrolment that a crash cut short goes on with its own token.
+        token: match state.pending_enrollment() {
+            Some(pending) => pending.token,
+            None => controller.own_join_token().await?,
+        },
         name: match &serve.name {
             Some(name) => name.clone(),
             None => settings::host_name()?,
@@ -139,12 +146,19 @@ async fn own_agent(
         labels: Default::default(),
     };
     let docker = serve.docker.clone().or_else(|| std::env::var("DOCKER_HOST").ok());
-    Ok(tokio::spawn(async move {
+    let work = async move {
         let mut identity = match state.identity() {
             Some(identity) => identity,
             None => join::join(&state, join.clone(), &shutdown).await?,
         };
         identity.controller = join.controller; // The port may be another one at each start.
         dockctl_agent::run::run(state, identity, docker.unwrap_or_default(), |_| {}, shutdown).await
+    };
+    Ok(tokio::spawn(async move {
+        let ended = work.await;
+        if let Err(error) = &ended {
+            tracing::error!("the agent inside has ended: {error:#}");
+        }
+        ended
     }))
 }

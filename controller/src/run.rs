@@ -118,9 +118,9 @@ impl Controller {
         names.extend([options.listen.ip().to_string(), options.agent_listen.ip().to_string()]);
         let certificate = Certificate::new(ca.clone(), names)?;
         let api_service = Api {
-            guard: Guard::new(auth.clone(), policies),
+            guard: Guard::new(auth.clone(), policies.clone()),
             registry: registry.clone(),
-            local: local_services(&registry, &store, &join_tokens, auth).await?,
+            local: local_services(&registry, &store, &join_tokens, auth, &policies).await?,
             unary: Arc::new(Semaphore::new(MAX_UNARY)),
             draining: CancellationToken::new(),
         };
@@ -243,6 +243,7 @@ async fn local_services(
     store: &store::Handle,
     join_tokens: &JoinTokens,
     auth: Auth,
+    policies: &Arc<Policies>,
 ) -> anyhow::Result<Routes> {
     let agents = Agents {
         registry: registry.clone(),
@@ -262,7 +263,10 @@ async fn local_services(
         .add_service(AgentServiceServer::new(agents).max_decoding_message_size(wire::MAX_REQUEST))
         .add_service(ContainerServiceServer::new(Containers { registry: registry.clone() }))
         .add_service(ImageServiceServer::new(Images { registry: registry.clone() }))
-        .add_service(SystemServiceServer::new(System { registry: registry.clone() }))
+        .add_service(SystemServiceServer::new(System {
+            registry: registry.clone(),
+            policies: policies.clone(),
+        }))
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?);

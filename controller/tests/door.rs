@@ -123,9 +123,15 @@ async fn an_unknown_method_and_a_wrong_password_say_so() {
 async fn health_and_metrics_answer() {
     let world = World::new().await;
     assert_eq!(status_of(&world, "/grpc.health.v1.Health/Check", None).await.code(), Code::Ok);
+    for n in 0..100 {
+        status_of(&world, &format!("/grpc.health.v1.Health/{n}"), None).await;
+        status_of(&world, &format!("/nothing/{n}"), None).await;
+    }
     let _agent = world.join("web-1").await;
     assert!(get(world.metrics, "/healthz").await.contains("200 OK"));
     assert!(get(world.metrics, "/readyz").await.ends_with("ready\n"));
     let metrics = get(world.metrics, "/metrics").await;
     assert!(metrics.contains("dockctl_agents{state=\"connected\"} 1"), "{metrics}");
+    // A stranger cannot make label values.
+    assert!(metrics.lines().filter(|l| l.starts_with("dockctl_requests_total")).count() < 20);
 }

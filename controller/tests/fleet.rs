@@ -338,3 +338,36 @@ async fn a_flooding_agent_does_not_stop_the_others() {
     assert_eq!(user.agent("web-1").await.unwrap().state(), AgentState::Connected);
     assert_eq!(user.agent("hostile").await.unwrap().state(), AgentState::Connected);
 }
+
+#[tokio::test]
+async fn past_events_of_the_fleet_come_from_every_engine() {
+    let world = World::new().await;
+    let _agents = (world.join("web-1").await, world.join("web-2").await);
+    let user = world.user().await;
+    let since = Some(std::time::SystemTime::UNIX_EPOCH.into());
+    let request = StreamEventsRequest { since, ..Default::default() };
+    let mut events = user.system().stream_events(user.call(request)).await.unwrap().into_inner();
+    let mut seen = Vec::new();
+    while let Some(message) = timeout(LIMIT, events.message()).await.unwrap().unwrap() {
+        seen.push((message.agent, message.event.unwrap().action));
+    }
+    seen.sort();
+    let started = |agent: &str| (agent.to_owned(), "start".to_owned());
+    assert_eq!(seen, [started("web-1"), started("web-2")]);
+}
+
+#[tokio::test]
+async fn a_revocation_that_races_a_connect_wins() {
+    let world = World::new().await;
+    let token = world.token(1).await;
+    let identity = TestAgent::enroll(&world, "web-1", &token).await.unwrap();
+    let user = world.user().await;
+    let process = identity.start(&world);
+    let revoke = RevokeAgentRequest { agent: "web-1".into(), reason: "raced".into() };
+    user.agents().revoke_agent(user.call(revoke)).await.unwrap();
+    let mut status = process.status.clone();
+    let refused = status.wait_for(|s| matches!(s, LinkStatus::Refused { .. }));
+    timeout(LIMIT, refused).await.unwrap().unwrap();
+    let agent = user.until("web-1", |a| a.state() == AgentState::Offline).await;
+    assert_eq!(agent.standing(), AgentStanding::Revoked);
+}

@@ -5,8 +5,11 @@ use std::time::Duration;
 /// Flow-control window of one stream, bytes.
 pub const STREAM_WINDOW: u32 = 128 * 1024;
 
-/// Live streams on one agent's connection; the controller refuses calls beyond it.
+/// Live streams on one connection.
 pub const MAX_STREAMS: u32 = 512;
+
+/// Calls under way on one agent; the rest of the streams is for the session itself and for Renew.
+pub const MAX_CALLS: usize = MAX_STREAMS as usize - 16;
 
 /// Flow-control window of the connection, bytes. At least twice what all stalled streams can hold,
 /// or one undrained stream wedges every other one while keepalive still passes (measured, FACTS).
@@ -25,7 +28,7 @@ pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Largest frame on Connect and Serve, bytes.
-pub const MAX_FRAME: usize = 4 * 1024 * 1024;
+pub const MAX_FRAME: usize = 16 * 1024 * 1024;
 
 /// Largest unary answer that comes inline on Connect, bytes.
 pub const MAX_INLINE: usize = 64 * 1024;

@@ -578,16 +578,25 @@ async fn more_calls_than_allowed_are_refused() {
     let world = World::new().await;
     let (_status, _stop) = world.agent("a1");
     let session = world.session().await;
+    // Half of them wait for their answer, half have it begun.
     let mut calls = tokio::task::JoinSet::new();
-    for _ in 0..wire::MAX_STREAMS {
-        let session = session.clone();
-        calls.spawn(async move { session.call(spec("/t/Hang", b"")).await.map(drop) });
+    let mut answers = Vec::new();
+    for n in 0..wire::MAX_CALLS {
+        if n % 2 == 0 {
+            let session = session.clone();
+            calls.spawn(async move { session.call(spec("/t/Hang", b"")).await.map(drop) });
+        } else {
+            let streaming = CallSpec { unary: false, deadline: None, ..spec("/t/Flood", b"") };
+            answers.push(session.call(streaming).await.unwrap());
+        }
     }
-    world.live(wire::MAX_STREAMS as usize).await;
+    world.live(wire::MAX_CALLS).await;
     let refused = session.call(spec("/t/Echo", b"")).await.map(drop).unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted);
-    drop(calls);
+    drop((calls, answers));
     world.live(0).await;
+    let (messages, _) = read(session.call(spec("/t/Echo", b"room")).await.unwrap()).await;
+    assert_eq!(messages, [Bytes::from_static(b"room")]);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use dockctl_api::{
 use prost_types::Timestamp;
 
 /// Containers in one frame at most.
-pub(super) const FRAME: usize = 500;
+pub(super) const FRAME: usize = 100;
 
 /// Containers and images as last seen.
 #[derive(Debug, Default)]
@@ -345,9 +345,12 @@ mod tests {
 
     #[test]
     fn a_full_view_comes_in_frames_and_the_last_is_complete() {
-        let many = (0..1001).map(|i| container(&format!("{i:04}"), "running")).collect();
+        let many = (0..(2 * FRAME + 1)).map(|i| container(&format!("{i:04}"), "running")).collect();
         let frames = View::new(many, vec![image("1", &[])]).full();
-        assert_eq!(frames.iter().map(|f| f.containers.len()).collect::<Vec<_>>(), [500, 500, 1]);
+        assert_eq!(
+            frames.iter().map(|f| f.containers.len()).collect::<Vec<_>>(),
+            [FRAME, FRAME, 1]
+        );
         assert!(frames.iter().all(|f| f.full));
         assert_eq!(frames.iter().map(|f| f.complete).collect::<Vec<_>>(), [false, false, true]);
         assert_eq!(frames[2].images.len(), 1);

@@ -1,27 +1,41 @@
 //! The controller's own version, and the events of the whole fleet.
 
-use std::{pin::Pin, sync::Arc, time::SystemTime};
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
 
 use dockctl_api::{
     VERSION,
+    policy::Policies,
     v1::{
-        GetInfoRequest, GetInfoResponse, GetVersionRequest, GetVersionResponse, Notice,
+        Event, GetInfoRequest, GetInfoResponse, GetVersionRequest, GetVersionResponse, Notice,
         PingRequest, PingResponse, StreamEventsRequest, StreamEventsResponse,
-        system_service_server::SystemService,
+        system_service_client::SystemServiceClient, system_service_server::SystemService,
     },
 };
-use futures_util::{Stream, stream};
+use futures_util::{Stream, TryStreamExt as _, stream};
+use prost::Message as _;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, body::Body};
 
-use super::{names::Selector, served_by_agents};
-use crate::fleet::registry::{FleetEvent, Happened, Registry};
+use super::{auth::Principal, names::Selector, served_by_agents};
+use crate::fleet::{
+    fanout::Fanout,
+    forward::Caller,
+    registry::{FleetEvent, Happened, Registry},
+};
 
 /// The controller's part of SystemService.
 pub struct System {
     /// The live fleet.
     pub registry: Registry,
+    /// Where the rpcs' policies are.
+    pub policies: Arc<Policies>,
 }
+
+const STREAM_EVENTS: &str = "/dockctl.v1.SystemService/StreamEvents";
 
 type Events = Pin<Box<dyn Stream<Item = Result<StreamEventsResponse, Status>> + Send>>;
 
@@ -56,6 +70,9 @@ impl SystemService for System {
         &self,
         request: Request<StreamEventsRequest>,
     ) -> Result<Response<Self::StreamEventsStream>, Status> {
+        if request.get_ref().since.is_some() {
+            return self.past_events(request).await;
+        }
         let request = request.into_inner();
         let watch = Watch {
             selector: Selector::parse(&request.agent_selector)?,
@@ -76,6 +93,43 @@ impl SystemService for System {
             }
         };
         Ok(Response::new(Box::pin(futures_util::StreamExt::take_until(messages, end))))
+    }
+}
+
+impl System {
+    /// Past events are what each engine remembers, so every agent is asked, as in a merged call.
+    async fn past_events(
+        &self,
+        request: Request<StreamEventsRequest>,
+    ) -> Result<Response<Events>, Status> {
+        let method = self.policies.get(STREAM_EVENTS);
+        let method =
+            method.cloned().ok_or_else(|| Status::internal("StreamEvents has no policy"))?;
+        let caller = request.extensions().get::<Principal>().map(Caller::from).unwrap_or_default();
+        let headers = request.metadata().clone().into_headers();
+        let request = request.into_inner();
+        let merged = Fanout {
+            registry: self.registry.clone(),
+            method,
+            message: request.encode_to_vec().into(),
+            selector: Selector::parse(&request.agent_selector)?,
+            headers,
+            caller,
+        }
+        .start()?;
+        // The generated client reads the merged answer as it would read one from the network.
+        let merged = Arc::new(Mutex::new(Some(merged)));
+        let answer = tower::service_fn(move |_: http::Request<Body>| {
+            let merged = merged.lock().unwrap_or_else(PoisonError::into_inner).take();
+            std::future::ready(merged.ok_or_else(|| Status::internal("asked twice")))
+        });
+        let mut client = SystemServiceClient::new(answer);
+        let events = client.stream_events(request).await?.into_inner();
+        let shown = |event: &Event| !event.action.starts_with("exec_");
+        let events = events.try_filter(move |message| {
+            std::future::ready(message.event.as_ref().is_none_or(shown))
+        });
+        Ok(Response::new(Box::pin(events)))
     }
 }
 

@@ -49,14 +49,13 @@ pub struct Api {
 impl Api {
     /// Answers one request.
     pub async fn serve(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-        let path = request.uri().path().to_owned();
+        // Only rpcs that exist become label values, or a stranger could make any number of them.
+        let known = self.guard.method(request.uri().path());
+        let method = known.map_or_else(|| "other".to_owned(), |method| method.path.clone());
         let answer = self.answer(request.map(Body::new)).await;
         let refused = answer.as_ref().err().map_or(Code::Ok, Status::code);
-        let labels = [("method", path), ("refused", format!("{refused:?}"))];
-        // Only methods that exist become label values, or a stranger could make any number of them.
-        if refused != Code::Unimplemented {
-            metrics::counter!("dockctl_requests_total", &labels).increment(1);
-        }
+        let labels = [("method", method), ("refused", format!("{refused:?}"))];
+        metrics::counter!("dockctl_requests_total", &labels).increment(1);
         Ok(answer.unwrap_or_else(|status| error::response(&status)))
     }
 
@@ -83,7 +82,8 @@ impl Api {
             head.extensions.insert(principal);
         }
         let Some(method) = method else {
-            return self.local(Request::from_parts(head, body)).await;
+            let response = self.local(Request::from_parts(head, body)).await?;
+            return Ok(response.map(|body| until_drained(body, self.draining)));
         };
 
         let permit = match method.server_streaming || method.client_streaming {

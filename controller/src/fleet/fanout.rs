@@ -90,6 +90,7 @@ impl Fanout {
         // old one had come to its own end.
         let mut started: HashMap<String, u64> = HashMap::new();
         let mut refused: Option<Status> = None;
+        let mut lost: Option<Status> = None;
         let mut delivered = false;
         for (agent_id, agent, session) in self.registry.sessions(&self.selector) {
             match session {
@@ -126,6 +127,7 @@ impl Fanout {
                     let name = reason_of(&ended.status).unwrap_or_else(|| reason::LINK_LOST.to_owned());
                     let frame = notice(&ended.agent, &name, ended.status.message());
                     if out.send(frame).await.is_err() { return }
+                    lost.get_or_insert(ended.status);
                 }
                 change = changes.recv() => {
                     if matches!(change, Err(RecvError::Closed)) { continue }
@@ -133,7 +135,8 @@ impl Fanout {
                     if !joins { continue }
                     for (agent_id, _, session) in self.registry.sessions(&self.selector) {
                         let Ok(session) = session else { continue };
-                        if started.get(&agent_id).is_none_or(|epoch| *epoch < session.epoch) {
+                        if started.get(&agent_id).is_none_or(|epoch| self.method.policy.tells_of_now && *epoch < session.epoch) {
+                            lost = None;
                             started.insert(agent_id, session.epoch);
                             self.start_one(&mut streams, session, out.clone());
                         }
@@ -141,8 +144,9 @@ impl Fanout {
                 }
             }
         }
-        let end = match refused {
-            Some(status) if !delivered => status,
+        let end = match (refused, lost) {
+            (_, Some(lost)) => lost, // Nobody shall take it for the whole.
+            (Some(refused), None) if !delivered => refused,
             _ => Status::new(Code::Ok, ""),
         };
         let _ = out.send(Frame::trailers(framing::trailers(&framing::end_of(&end)))).await;

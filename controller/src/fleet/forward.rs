@@ -15,6 +15,7 @@ use prost::encoding::{DecodeContext, WireType, decode_key, skip_field, string};
 use tonic::{Code, Status, body::Body};
 
 use super::registry::Registry;
+use crate::app::auth::Principal;
 
 /// How long a unary call may take whose caller sets no deadline.
 const UNARY_TIMEOUT: Duration = Duration::from_secs(120);
@@ -130,6 +131,12 @@ pub struct Caller {
     pub user_id: String,
     /// The user's name.
     pub name: String,
+}
+
+impl From<&Principal> for Caller {
+    fn from(principal: &Principal) -> Self {
+        Self { user_id: principal.user_id.clone(), name: principal.name.clone() }
+    }
 }
 
 /// The description of a call as the link wants it.

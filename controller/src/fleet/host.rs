@@ -87,8 +87,10 @@ impl Host for LinkHost {
         // A renewal with an old generation has locked the agent in the store.
         if let Ok(record) = self.store.agent(&peer.agent_id).await {
             let locked = matches!(record.standing, store::Standing::Locked { .. });
-            self.registry.put(record);
-            if locked {
+            self.registry.refresh(record);
+            if locked && renewed.is_err() {
+                tracing::error!(agent = %peer.agent_id, "ALARM: {CLONED}");
+                metrics::counter!("dockctl_identities_locked_total").increment(1);
                 self.registry.expel(&peer.agent_id, Reason::Locked, CLONED);
             }
         }
@@ -123,7 +125,7 @@ impl Host for LinkHost {
             renew_after: self.renew_after(peer, now),
             heartbeat: self.heartbeat,
         };
-        self.registry.put(record);
+        self.registry.refresh(record);
         Ok(admission)
     }
 

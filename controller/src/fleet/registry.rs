@@ -220,6 +220,21 @@ impl Registry {
         self.changed(&id);
     }
 
+    /// Takes in the record of an agent that is connecting or renewing. A deletion or revocation that
+    /// came in between stands.
+    pub fn refresh(&self, record: AgentRecord) {
+        let id = record.id.clone();
+        {
+            let mut fleet = self.write();
+            let Some(entry) = fleet.agents.get_mut(&id) else { return };
+            if entry.record.standing != Standing::Active && record.standing == Standing::Active {
+                return;
+            }
+            entry.record = record;
+        }
+        self.changed(&id);
+    }
+
     /// Forgets an agent that the store has deleted, and ends its session.
     pub fn remove(&self, id: &str) {
         self.expel(id, Reason::Revoked, "the agent was deleted");
@@ -279,8 +294,14 @@ impl Registry {
     pub fn opened(&self, session: Arc<Session>) {
         let loser = {
             let mut fleet = self.write();
-            match fleet.agents.get_mut(&session.agent_id) {
-                None => Some(session.clone()), // Deleted while it was being admitted.
+            let entry = fleet.agents.get_mut(&session.agent_id);
+            match entry.filter(|entry| entry.record.standing == Standing::Active) {
+                // Deleted, revoked or locked while it was being admitted.
+                None => {
+                    let message = "the agent was revoked or deleted";
+                    session.goodbye(Reason::Revoked, message, Duration::ZERO);
+                    return;
+                }
                 Some(entry) => match &entry.session {
                     Some(current) if current.epoch > session.epoch => Some(session.clone()),
                     _ => {

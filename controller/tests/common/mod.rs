@@ -342,6 +342,18 @@ fn services(name: &str) -> Routes {
                 }),
             )
             .route(
+                "/dockctl.v1.SystemService/StreamEvents",
+                post(|| async {
+                    let event = |action: &str| StreamEventsResponse {
+                        agent: "a-liar".into(),
+                        event: Some(Event { action: action.into(), ..Default::default() }),
+                        ..Default::default()
+                    };
+                    let events = ["exec_start: x", "start"].map(|a| event(a).encode_to_vec());
+                    grpc(stream::iter(events))
+                }),
+            )
+            .route(
                 "/dockctl.v1.ContainerService/StreamLogs",
                 post(|| async {
                     let status = dockctl_api::error::status(

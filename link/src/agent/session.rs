@@ -139,7 +139,7 @@ pub(super) async fn run(
                         let _ = up.try_send(frame);
                     }
                     Some(Down::Call(call)) => {
-                        let late = call.sent_at.map_or(Duration::ZERO, |at| clock.age(at));
+                        let late = call.sent_at.map_or(Duration::ZERO, |at| clock.age(at, interval.mul_f64(2.8)));
                         calls.start(call.call_id, server.clone().answer(call, arrived, late));
                     }
                     Some(Down::Cancel(cancel)) => calls.cancel(cancel.call_id),
@@ -214,11 +214,14 @@ impl Clock {
         }
     }
 
-    /// How long ago something happened that the controller stamped.
-    fn age(&self, theirs: prost_types::Timestamp) -> Duration {
+    /// How long ago something happened that the controller stamped. No frame is on its way for longer
+    /// than the link may be silent (`limit`): what looks older shows that a clock was set, and counts
+    /// as new.
+    fn age(&self, theirs: prost_types::Timestamp, limit: Duration) -> Duration {
         let offset = self.samples.iter().min().copied().unwrap_or(0);
         let age = unix_ms(SystemTime::now()).saturating_sub(wall_ms(theirs)).saturating_sub(offset);
-        Duration::from_millis(u64::try_from(age).unwrap_or(0))
+        let age = Duration::from_millis(u64::try_from(age).unwrap_or(0));
+        if age > limit { Duration::ZERO } else { age }
     }
 }
 
@@ -258,6 +261,34 @@ impl RunningCalls {
                 self.by_id.retain(|_, task| !task.is_finished());
             }
             None => std::future::pending().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ago(seconds: i64) -> prost_types::Timestamp {
+        let mut at = prost_types::Timestamp::from(SystemTime::now());
+        at.seconds -= seconds;
+        at
+    }
+
+    #[test]
+    fn a_clock_that_is_wrong_or_was_set_makes_no_call_late() {
+        let limit = Duration::from_secs(14);
+        for hours in [-24, -1, 0, 1, 24] {
+            let mut clock = Clock::default();
+            clock.sample(ago(hours * 3_600));
+            assert!(clock.age(ago(hours * 3_600), limit) < Duration::from_secs(2), "{hours} h off");
+            let late = clock.age(ago(hours * 3_600 + 9), limit);
+            assert!((8..=10).contains(&late.as_secs()), "{late:?} at {hours} h");
+            assert_eq!(
+                clock.age(ago((hours + 1) * 3_600), limit),
+                Duration::ZERO,
+                "set by an hour"
+            );
         }
     }
 }

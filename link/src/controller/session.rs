@@ -16,7 +16,7 @@ use dockctl_api::{
 };
 use http::Response;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     time,
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -85,6 +85,8 @@ pub struct Session {
     pub opened_at: SystemTime,
     down: mpsc::Sender<Down>,
     calls: Mutex<Calls<Waiter>>,
+    /// One for each call that has not ended, also when its answer is on its way.
+    slots: Arc<Semaphore>,
     liveness: Mutex<Liveness>,
     over: CancellationToken,
     cut: CancellationToken,
@@ -145,7 +147,8 @@ impl Session {
             address: peer.address,
             opened_at: SystemTime::now(),
             down,
-            calls: Mutex::new(Calls::new(wire::MAX_STREAMS as usize)),
+            calls: Mutex::new(Calls::new(wire::MAX_CALLS)),
+            slots: Arc::new(Semaphore::new(wire::MAX_CALLS)),
             liveness: Mutex::new(Liveness::new(admission.heartbeat, Instant::now())),
             over: CancellationToken::new(),
             cut: peer.cut.clone(),
@@ -204,7 +207,9 @@ impl Session {
         let (answer, answered) = oneshot::channel();
         let request_open = spec.rest.is_some();
         let waiter = Waiter { answer, rest: spec.rest };
-        let call_id = lock(&self.calls).add(waiter).map_err(|refused| match refused {
+        let slot = self.slots.clone().try_acquire_owned().map_err(|_| Refused::Full);
+        let added = slot.and_then(|slot| lock(&self.calls).add(waiter).map(|id| (slot, id)));
+        let (slot, call_id) = added.map_err(|refused| match refused {
             Refused::Closed => self.offline(error::NOT_SENT),
             Refused::Full => error::status(
                 Code::ResourceExhausted,
@@ -213,7 +218,7 @@ impl Session {
                 &[("agent", &self.name), (error::RAN, error::NOT_SENT)],
             ),
         })?;
-        let mut pending = Pending { session: self.clone(), call_id, sent: false };
+        let mut pending = Pending { session: self.clone(), call_id, sent: false, _slot: slot };
 
         let deadline = spec.deadline.map(time::Instant::from_std);
         let timeout_ms = spec.deadline.map_or(0, |at| {
@@ -307,6 +312,7 @@ pub(super) struct Pending {
     pub(super) session: Arc<Session>,
     call_id: u64,
     sent: bool,
+    _slot: OwnedSemaphorePermit,
 }
 
 impl Pending {
