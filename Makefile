@@ -19,9 +19,7 @@ lint: ## Formatting, clippy, buf, shellcheck, dependencies' licences and sources
 	@$(SCRIPTS)/lint.sh
 
 bench: ## The benchmarks: ratios against the engine's own socket; ARGS go to dockctl-bench.
-	@$(SCRIPTS)/need.sh test
-	@cargo build --release --workspace --bins
-	@$(SCRIPTS)/with-engine.sh target/release/dockctl-bench $(ARGS)
+	@$(SCRIPTS)/bench.sh $(ARGS)
 
 build: ## The three programs, optimised, in target/release.
 	@cargo build --release -p dockctl-controller -p dockctl-agent -p dockctl --bins
