@@ -154,6 +154,14 @@ fn services(counters: Arc<Counters>) -> Routes {
     let (count, hang, flood) = (counters.clone(), counters.clone(), counters);
     Routes::from(
         Router::new()
+            .route(
+                "/t/Panic",
+                post(|| async {
+                    if true {
+                        panic!("for the test");
+                    }
+                }),
+            )
             // Answers the request's body with itself, piece by piece, for as long as it comes.
             .route(
                 "/t/Echo",
@@ -489,6 +497,17 @@ async fn a_deadline_ends_the_call_on_both_ends() {
     assert_eq!(status.code(), Code::DeadlineExceeded);
     assert_eq!(error::metadata_of(&status, error::RAN).as_deref(), Some(error::MAYBE_RAN));
     world.live(0).await;
+}
+
+#[tokio::test]
+async fn a_call_that_panics_is_answered_and_harms_no_other() {
+    let world = World::new().await;
+    let (_status, _stop) = world.agent("a1");
+    let session = world.session().await;
+    let (_, end) = read(session.call(spec("/t/Panic", b"")).await.unwrap()).await;
+    assert_eq!(reason_of(&end).as_deref(), Some(reason::INTERNAL));
+    let (messages, _) = read(session.call(spec("/t/Echo", b"alive")).await.unwrap()).await;
+    assert_eq!(messages, [Bytes::from_static(b"alive")]);
 }
 
 #[tokio::test]

@@ -9,8 +9,9 @@ use std::{
 
 use dockctl_api::{
     VERSION,
+    error::{self, reason},
     link::v1::{
-        ConnectRequest, Goodbye, Hello, Pong, RenewRequest, Welcome,
+        CallResult, ConnectRequest, Goodbye, Hello, Pong, RenewRequest, Welcome,
         agent_link_client::AgentLinkClient, connect_request::Frame as Up,
         connect_response::Frame as Down,
     },
@@ -30,6 +31,7 @@ use crate::{
     backoff,
     channel::Channel,
     controller::session::{unix_ms, wall_ms},
+    framing,
     liveness::{Liveness, State},
     protocol, wire,
 };
@@ -148,7 +150,20 @@ pub(super) async fn run(
                     Some(Down::DesiredState(_) | Down::Welcome(_)) | None => {}
                 }
             }
-            () = calls.reap() => {}
+            call_id = calls.panicked() => {
+                tracing::error!(call_id, "a call panicked");
+                let status = error::status(
+                    tonic::Code::Internal,
+                    reason::INTERNAL,
+                    "the agent failed while it served this call; its log says more",
+                    &[(error::RAN, error::MAYBE_RAN)],
+                );
+                let end = Some(framing::end_of(&status));
+                let result = CallResult { call_id, end, ..Default::default() };
+                let frame = ConnectRequest { frame: Some(Up::Result(result)) };
+                // Full: the caller's deadline tells him.
+                let _ = up.try_send(frame);
+            }
             () = &mut updates => return Ended::Lost("the agent's own state ended".to_owned()),
             () = &mut renewals => {}
             () = channel.closed() => return Ended::Lost("the connection broke".to_owned()),
@@ -247,20 +262,22 @@ impl RunningCalls {
         }
     }
 
-    /// Forgets one call that has ended; pends while there is none.
-    async fn reap(&mut self) {
-        match self.tasks.join_next().await {
-            Some(Ok(call_id)) => {
-                self.by_id.remove(&call_id);
-            }
-            // Cancelled, or panicked: then the call is unanswered and the caller's deadline tells.
-            Some(Err(error)) => {
-                if error.is_panic() {
-                    tracing::error!("a call panicked");
+    /// Forgets calls that have ended, and resolves with one that panicked and so told nobody.
+    async fn panicked(&mut self) -> u64 {
+        loop {
+            match self.tasks.join_next().await {
+                Some(Ok(call_id)) => {
+                    self.by_id.remove(&call_id);
                 }
-                self.by_id.retain(|_, task| !task.is_finished());
+                Some(Err(ended)) => {
+                    let call = self.by_id.iter().find(|(_, task)| task.id() == ended.id());
+                    // A cancelled one was forgotten when it was cancelled.
+                    let Some(call_id) = call.map(|(id, _)| *id) else { continue };
+                    self.by_id.remove(&call_id);
+                    return call_id;
+                }
+                None => std::future::pending().await,
             }
-            None => std::future::pending().await,
         }
     }
 }

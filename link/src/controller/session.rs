@@ -370,8 +370,10 @@ async fn drive(
                 lock(&session.liveness).heard(now);
                 match frame {
                     Some(connect_request::Frame::Result(result)) => {
-                        if let Some(waiter) = session.take_call(result.call_id) {
-                            let _ = waiter.answer.send(Answered::Inline(result));
+                        match session.take_call(result.call_id) {
+                            Some(waiter) => drop(waiter.answer.send(Answered::Inline(result))),
+                            // Cancelled, or made up: a flood of these is slowed down, too.
+                            None => time::sleep(quota.take(now)).await,
                         }
                     }
                     Some(connect_request::Frame::Pong(pong)) => {
