@@ -17,6 +17,7 @@ use dockctl_link::{
     backoff,
     controller::{Admission, Host, PeerIdentity, Session, Update},
 };
+use prost::Message as _;
 use tonic::{Code, Status};
 
 use super::registry::Registry;
@@ -38,6 +39,9 @@ pub struct LinkHost {
     /// Time between two pings.
     pub heartbeat: Duration,
 }
+
+/// Largest event that is passed on, bytes: slow watchers hold thousands of them.
+const MAX_EVENT: usize = 64 * 1024;
 
 const CLONED: &str =
     "two machines live on this identity: delete the agent and join each machine anew";
@@ -143,6 +147,9 @@ impl Host for LinkHost {
             }
             Update::Engine(engine) => {
                 self.registry.told(session, true, |view| view.engine = engine)
+            }
+            Update::Event(event) if event.encoded_len() > MAX_EVENT => {
+                tracing::warn!(agent = %session.name, "an event of more than {MAX_EVENT} bytes; dropped");
             }
             Update::Event(event) => self.registry.event(session, event),
         }

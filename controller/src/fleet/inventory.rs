@@ -6,9 +6,29 @@ use dockctl_api::{
     link::v1::Inventory,
     v1::{Container, EngineStatus, Image},
 };
+use prost::Message;
 
-/// Containers that one agent may tell of; what is beyond is left out and logged.
-const MAX_CONTAINERS: usize = 50_000;
+/// Bytes of containers, and of images, that one agent may tell of, so that a hostile one cannot fill
+/// the controller's memory. 50,000 containers of 1 KiB fit.
+const MAX_BYTES: usize = 64 * 1024 * 1024;
+
+/// Leaves out what is beyond the bound.
+fn bound(agent: &str, containers: &mut BTreeMap<String, Container>) {
+    let mut held: usize = containers.values().map(Message::encoded_len).sum();
+    if held <= MAX_BYTES {
+        return;
+    }
+    tracing::warn!(
+        agent,
+        held,
+        "its containers take more than {MAX_BYTES} bytes; the rest is left out"
+    );
+    while held > MAX_BYTES
+        && let Some((_, left_out)) = containers.pop_last()
+    {
+        held -= left_out.encoded_len();
+    }
+}
 
 /// One host's containers and images.
 #[derive(Debug, Default)]
@@ -47,21 +67,17 @@ impl View {
                 self.containers.remove(id);
             }
         }
-        let held = self.containers.len().max(self.arriving.as_ref().map_or(0, BTreeMap::len));
-        if held > MAX_CONTAINERS {
-            tracing::warn!(
-                agent,
-                held,
-                "more than {MAX_CONTAINERS} containers; the rest is left out"
-            );
-            for map in [Some(&mut self.containers), self.arriving.as_mut()].into_iter().flatten() {
-                while map.len() > MAX_CONTAINERS {
-                    map.pop_last();
-                }
-            }
+        bound(agent, &mut self.containers);
+        if let Some(arriving) = &mut self.arriving {
+            bound(agent, arriving);
         }
         if frame.images_changed {
             self.images = frame.images;
+            let mut room = MAX_BYTES;
+            self.images.retain(|image| {
+                room = room.saturating_sub(image.encoded_len());
+                room > 0
+            });
             for image in &mut self.images {
                 agent.clone_into(&mut image.agent);
                 image.stale = false;
@@ -114,6 +130,22 @@ mod tests {
         view.restart();
         view.apply("web-1", full(&["c"], true), now);
         assert_eq!(view.containers.keys().collect::<Vec<_>>(), ["c"]);
+    }
+
+    #[test]
+    fn a_hostile_inventory_is_bounded() {
+        let (mut view, now) = (View::default(), SystemTime::now());
+        for frame in 0..20 {
+            let big = (0..10).map(|n| Container {
+                id: format!("{frame}-{n}"),
+                command: "x".repeat(1024 * 1024),
+                ..Default::default()
+            });
+            let change = Inventory { containers: big.collect(), ..Default::default() };
+            view.apply("hostile", change, now);
+        }
+        let held: usize = view.containers.values().map(Message::encoded_len).sum();
+        assert!(held <= MAX_BYTES && held > MAX_BYTES - 2 * 1024 * 1024, "{held}");
     }
 
     #[test]
