@@ -76,8 +76,7 @@ impl Api {
         }
         let path = head.uri.path().to_owned();
         let Pass { method, principal } = self.guard.check(&path, &head.headers).await?;
-        let caller =
-            principal.as_ref().map(|p| Caller { user_id: p.user_id.clone(), name: p.name.clone() });
+        let caller = principal.as_ref().map(Caller::from);
         if let Some(principal) = principal {
             head.extensions.insert(principal);
         }

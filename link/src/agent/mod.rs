@@ -9,7 +9,7 @@ mod run;
 mod serve;
 mod session;
 
-use std::{pin::Pin, time::Duration};
+use std::pin::Pin;
 
 use dockctl_api::link::v1::{Certificate, connect_request};
 use futures_util::Stream;
@@ -36,10 +36,6 @@ pub trait Host: Send + Sync + 'static {
     /// The whole state and then its changes, from now on.
     fn updates(&self) -> Updates;
 }
-
-/// Longest wait of an agent that the controller refuses (revoked, locked): it asks again, since an
-/// operator may have mended it.
-const REFUSED_WAIT: Duration = Duration::from_secs(60);
 
 /// The result of the agent proper's own work; the link logs an error and tries again.
 pub type HostResult<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;

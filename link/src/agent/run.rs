@@ -16,7 +16,7 @@ use tokio::{sync::watch, time};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Host, REFUSED_WAIT,
+    Host,
     session::{self, Ended, Process},
 };
 use crate::{
@@ -24,6 +24,10 @@ use crate::{
     channel::{Channel, DialError},
     wire,
 };
+
+/// Longest wait of an agent that the controller refuses (revoked, locked): it asks again, since an
+/// operator may have mended it.
+const REFUSED_WAIT: Duration = Duration::from_secs(60);
 
 /// Where the agent stands with its controller.
 #[derive(Debug, Clone, PartialEq, Eq)]
