@@ -91,8 +91,11 @@ pub(crate) struct Daemon {
 
 impl Daemon {
     /// Starts it and reads its line of JSON.
-    async fn start<T: DeserializeOwned>(mut command: Command, log: &Path) -> Result<(Self, T)> {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(log)?);
+    pub(crate) async fn start<T: DeserializeOwned>(
+        mut command: Command,
+        log: &Path,
+    ) -> Result<(Self, T)> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(File::create(log)?);
         let mut child = command.kill_on_drop(true).spawn()?;
         let mut stdout = BufReader::new(child.stdout.take().context("no standard output")?);
         let mut line = String::new();

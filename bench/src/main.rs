@@ -4,6 +4,7 @@
 //! missing or out of order), never because of a figure.
 
 mod api;
+mod at_once;
 mod cli;
 mod engine;
 mod events;
@@ -42,6 +43,8 @@ const RESULTS: &str = "bench/results/latest.json";
 #[derive(Parser)]
 #[command(name = "dockctl-bench", version)]
 struct Args {
+    #[command(subcommand)]
+    part: Option<Part>,
     /// Short rounds: shows that everything works, measures badly.
     #[arg(long)]
     quick: bool,
@@ -55,6 +58,14 @@ struct Args {
     /// Where the programs under test are, instead of beside this one.
     #[arg(long, value_name = "DIR")]
     bin_dir: Option<PathBuf>,
+}
+
+/// Processes that benchmarks start beside themselves.
+#[derive(clap::Subcommand)]
+enum Part {
+    /// A host whose service answers at once.
+    #[command(hide = true)]
+    AtOnce(at_once::Args),
 }
 
 /// The benchmarks, in the order in which they run.
@@ -78,14 +89,24 @@ enum Name {
     Logs,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    match bench(Args::parse()).await {
+fn main() -> ExitCode {
+    match work(Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("dockctl-bench: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn work(mut args: Args) -> Result<()> {
+    use tokio::runtime::Builder;
+    match args.part.take() {
+        // One thread, as the agent has.
+        Some(Part::AtOnce(args)) => {
+            Builder::new_current_thread().enable_all().build()?.block_on(at_once::run(args))
+        }
+        None => Builder::new_multi_thread().enable_all().build()?.block_on(bench(args)),
     }
 }
 

@@ -1,13 +1,13 @@
-//! When to dial again: random(0, min(60 s, 1 s · 2ⁿ)), "full jitter", so that ten thousand agents
-//! that lost one controller do not come back at the same moment. Pure: randomness and time are
-//! arguments.
+//! When to dial again: random(0, min(25 s, 1 s · 2ⁿ)), "full jitter", so that ten thousand agents
+//! that lost one controller do not come back at the same moment, and all within 30 s of its return
+//! (docs/decisions/0009). Pure: randomness and time are arguments.
 
 use std::time::{Duration, Instant};
 
 /// The upper bound of the first wait.
 pub const BASE: Duration = Duration::from_secs(1);
 /// The upper bound of every wait.
-pub const CAP: Duration = Duration::from_secs(60);
+pub const CAP: Duration = Duration::from_secs(25);
 /// A link that stood this long makes the next wait a first one again.
 pub const STABLE: Duration = Duration::from_secs(60);
 
@@ -49,10 +49,10 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn bounds_double_up_to_a_minute() {
+    fn bounds_double_up_to_the_cap() {
         let (mut backoff, now) = (Backoff::default(), Instant::now());
         let waits: Vec<u64> = (0..9).map(|_| backoff.failed(now, 1.0).as_secs()).collect();
-        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(waits, [1, 2, 4, 8, 16, 25, 25, 25, 25]);
     }
 
     #[test]
@@ -62,7 +62,7 @@ mod tests {
             backoff.failed(t0, 1.0);
         }
         backoff.connected(t0);
-        assert_eq!(backoff.failed(t0 + Duration::from_secs(59), 1.0).as_secs(), 32);
+        assert_eq!(backoff.failed(t0 + Duration::from_secs(59), 1.0).as_secs(), 25);
         backoff.connected(t0);
         assert_eq!(backoff.failed(t0 + STABLE, 1.0).as_secs(), 1);
     }
