@@ -8,10 +8,6 @@ use dockctl_agent::{join, settings, state::State};
 use dockctl_controller::run::{Controller, Options};
 use tokio_util::sync::CancellationToken;
 
-/// glibc's allocator keeps what a login's argon2 used (2 × 19 MiB) for ever; this one gives it back.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// The controller of a fleet of Docker hosts.
 #[derive(Parser)]
 #[command(name = "dockctl-controller", version, args_override_self = true)]

@@ -5,8 +5,11 @@
 use std::sync::Arc;
 
 use argon2::{
-    Argon2,
-    password_hash::{PasswordHasher as _, PasswordVerifier as _, phc::PasswordHash},
+    Algorithm, Argon2, Block, Params, Version,
+    password_hash::{
+        self,
+        phc::{Output, ParamsString, PasswordHash, Salt},
+    },
 };
 use dockctl_api::{
     error::{reason, status},
@@ -42,10 +45,17 @@ impl Hasher {
     /// The PHC string of a password.
     pub(super) async fn hash(&self, password: String) -> Result<String, String> {
         let hash = move || {
-            let hash = Argon2::default().hash_password(password.as_bytes());
-            hash.map(|hash| hash.to_string()).map_err(|error| error.to_string())
+            let (argon2, salt) = (Argon2::default(), Salt::new(&random::<16>())?);
+            Ok(PasswordHash {
+                algorithm: Algorithm::default().ident(),
+                version: Some(Version::default().into()),
+                params: ParamsString::try_from(argon2.params())?,
+                salt: Some(salt),
+                hash: Some(derive(&argon2, &password, &salt)?),
+            })
         };
-        tokio::task::spawn_blocking(hash).await.map_err(|error| error.to_string())?
+        let hash = tokio::task::spawn_blocking(hash).await.map_err(|error| error.to_string())?;
+        hash.map(|hash| hash.to_string()).map_err(|error: password_hash::Error| error.to_string())
     }
 
     /// Whether a password fits a hash; one of a user that does not exist never does, and takes as
@@ -61,12 +71,7 @@ impl Hasher {
         let verify = move || {
             // Held until the work is done, even where the caller has hung up.
             let _turn = turn;
-            let hash = PasswordHash::new(&hash).map_err(|error| error.to_string())?;
-            match Argon2::default().verify_password(password.as_bytes(), &hash) {
-                Ok(()) => Ok(true),
-                Err(argon2::password_hash::Error::PasswordInvalid) => Ok(false),
-                Err(error) => Err(error.to_string()),
-            }
+            fits(&password, &hash).map_err(|error| error.to_string())
         };
         let verified = tokio::task::spawn_blocking(verify).await;
         match verified.map_err(|error| error.to_string()).and_then(|result| result) {
@@ -89,6 +94,38 @@ impl Hasher {
         let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| too_many())?;
         Ok((place, turn))
     }
+}
+
+/// Whether a password fits a PHC string.
+fn fits(password: &str, hash: &str) -> Result<bool, password_hash::Error> {
+    let hash = PasswordHash::new(hash)?;
+    let algorithm = Algorithm::try_from(hash.algorithm.as_str())?;
+    let version = hash.version.map_or(Ok(Version::default()), Version::try_from)?;
+    let argon2 = Argon2::new(algorithm, version, Params::try_from(&hash)?);
+    let (Some(salt), Some(expected)) = (&hash.salt, &hash.hash) else {
+        return Err(password_hash::Error::EncodingInvalid);
+    };
+    // `Output` is compared in constant time.
+    Ok(derive(&argon2, password, salt)? == *expected)
+}
+
+/// The hash itself. Its memory is asked for in one piece that is larger than what glibc's allocator
+/// ever keeps for itself (32 MiB), of which only what the parameters want is touched: so it goes back to the
+/// system at once, and an idle controller does not hold what its last logins used.
+fn derive(
+    argon2: &Argon2<'_>,
+    password: &str,
+    salt: &Salt,
+) -> Result<Output, password_hash::Error> {
+    const NEVER_KEPT: usize = 33 * 1024 * 1024 / Block::SIZE;
+    let blocks = argon2.params().block_count();
+    let mut memory = Vec::with_capacity(blocks.max(NEVER_KEPT));
+    memory.resize(blocks, Block::default());
+    let mut out = [0; Output::MAX_LENGTH];
+    let len = argon2.params().output_len().unwrap_or(Params::DEFAULT_OUTPUT_LEN);
+    let out = out.get_mut(..len).ok_or(password_hash::Error::OutputSize)?;
+    argon2.hash_password_into_with_memory(password.as_bytes(), salt, out, &mut memory)?;
+    Ok(Output::new(out)?)
 }
 
 #[cfg(test)]
