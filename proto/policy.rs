@@ -1,7 +1,7 @@
 //! The policy of every rpc, read from the descriptor set. The guard asks who may call, the forwarder
 //! asks where the call runs; neither knows any method by name.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use prost::Message as _;
 use prost_reflect::{DescriptorPool, MethodDescriptor};
@@ -40,7 +40,7 @@ pub struct Method {
 /// Every rpc of `dockctl.v1` by path.
 #[derive(Debug, Clone)]
 pub struct Policies {
-    methods: HashMap<String, Method>,
+    methods: HashMap<String, Arc<Method>>,
 }
 
 impl Policies {
@@ -57,19 +57,19 @@ impl Policies {
         for service in pool.services().filter(|s| s.package_name() == "dockctl.v1") {
             for method in service.methods() {
                 let path = format!("/{}/{}", service.full_name(), method.name());
-                methods.insert(path.clone(), read(&pool, &method, path)?);
+                methods.insert(path.clone(), Arc::new(read(&pool, &method, path)?));
             }
         }
         Ok(Self { methods })
     }
 
     /// The rpc at a path.
-    pub fn get(&self, path: &str) -> Option<&Method> {
+    pub fn get(&self, path: &str) -> Option<&Arc<Method>> {
         self.methods.get(path)
     }
 
     /// All rpcs, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = &Method> {
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Method>> {
         self.methods.values()
     }
 }

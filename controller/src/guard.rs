@@ -1,6 +1,8 @@
 //! Who may: every request passes here first. It reads the method's policy, finds out who asks, and
 //! refuses before any handler runs. It knows no method by name but health and reflection.
 
+use std::sync::Arc;
+
 use dockctl_api::{
     error::{reason, status},
     policy::{Method, Policies},
@@ -14,26 +16,26 @@ use crate::app::auth::{Auth, Principal};
 #[derive(Clone)]
 pub struct Guard {
     auth: Auth,
-    policies: std::sync::Arc<Policies>,
+    policies: Arc<Policies>,
 }
 
 /// A request that may pass.
 #[derive(Debug)]
 pub struct Pass {
     /// The rpc; None for health and reflection.
-    pub method: Option<Method>,
+    pub method: Option<Arc<Method>>,
     /// Who asks; None where no login is needed.
     pub principal: Option<Principal>,
 }
 
 impl Guard {
     /// A guard over the rpcs of `policies`.
-    pub fn new(auth: Auth, policies: std::sync::Arc<Policies>) -> Self {
+    pub fn new(auth: Auth, policies: Arc<Policies>) -> Self {
         Self { auth, policies }
     }
 
     /// The rpc at a path.
-    pub fn method(&self, path: &str) -> Option<&Method> {
+    pub fn method(&self, path: &str) -> Option<&Arc<Method>> {
         self.policies.get(path)
     }
 

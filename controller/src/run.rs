@@ -13,8 +13,7 @@ use dockctl_api::{
     policy::Policies,
     v1::{
         CreateJoinTokenRequest, agent_service_server::AgentServiceServer,
-        auth_service_server::AuthServiceServer, container_service_server::ContainerServiceServer,
-        image_service_server::ImageServiceServer, system_service_server::SystemServiceServer,
+        auth_service_server::AuthServiceServer,
     },
 };
 use dockctl_link::{
@@ -25,16 +24,14 @@ use rustls::{crypto::aws_lc_rs::sign::any_supported_type, sign::CertifiedKey};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
+use tonic_health::ServingStatus;
 
 use crate::{
     app::{
         agents::Agents,
         auth::{Auth, system_clock},
-        containers::Containers,
         enroll::Enroller,
-        images::Images,
         join_tokens::JoinTokens,
-        system::System,
     },
     ca::Ca,
     edge::{
@@ -118,9 +115,9 @@ impl Controller {
         names.extend([options.listen.ip().to_string(), options.agent_listen.ip().to_string()]);
         let certificate = Certificate::new(ca.clone(), names)?;
         let api_service = Api {
-            guard: Guard::new(auth.clone(), policies.clone()),
+            guard: Guard::new(auth.clone(), policies),
             registry: registry.clone(),
-            local: local_services(&registry, &store, &join_tokens, auth, &policies).await?,
+            local: local_services(&registry, &store, &join_tokens, auth).await?,
             unary: Arc::new(Semaphore::new(MAX_UNARY)),
             draining: CancellationToken::new(),
         };
@@ -243,7 +240,6 @@ async fn local_services(
     store: &store::Handle,
     join_tokens: &JoinTokens,
     auth: Auth,
-    policies: &Arc<Policies>,
 ) -> anyhow::Result<Routes> {
     let agents = Agents {
         registry: registry.clone(),
@@ -256,17 +252,11 @@ async fn local_services(
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<ContainerServiceServer<Containers>>().await;
+    health.set_service_status("dockctl.v1.ContainerService", ServingStatus::Serving).await;
     let mut routes = Routes::builder();
     routes
         .add_service(AuthServiceServer::new(auth).max_decoding_message_size(wire::MAX_REQUEST))
         .add_service(AgentServiceServer::new(agents).max_decoding_message_size(wire::MAX_REQUEST))
-        .add_service(ContainerServiceServer::new(Containers { registry: registry.clone() }))
-        .add_service(ImageServiceServer::new(Images { registry: registry.clone() }))
-        .add_service(SystemServiceServer::new(System {
-            registry: registry.clone(),
-            policies: policies.clone(),
-        }))
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?);

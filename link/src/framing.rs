@@ -18,6 +18,17 @@ pub fn frame(message: &[u8]) -> Bytes {
     out.freeze()
 }
 
+/// Encodes and frames one message.
+pub fn frame_message(message: &impl prost::Message) -> Bytes {
+    let length = message.encoded_len();
+    let mut out = BytesMut::with_capacity(PREFIX + length);
+    out.put_u8(0);
+    out.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+    // The buffer grows as needed, so encoding cannot fail.
+    let _ = message.encode(&mut out);
+    out.freeze()
+}
+
 /// Cuts messages out of body pieces that may be cut anywhere.
 #[derive(Debug, Default)]
 pub struct Deframer {

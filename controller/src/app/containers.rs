@@ -1,78 +1,101 @@
 //! Fleet lists of containers, from the inventory. Everything else about containers is served by agents.
 
-use std::pin::Pin;
-
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use bytes::Bytes;
 use dockctl_api::{
     error::bad_field,
-    v1::{
-        Container, InspectContainerRequest, InspectContainerResponse, KillContainerRequest,
-        KillContainerResponse, ListContainersRequest, ListContainersResponse,
-        RestartContainerRequest, RestartContainerResponse, StartContainerRequest,
-        StartContainerResponse, StopContainerRequest, StopContainerResponse, StreamLogsRequest,
-        StreamLogsResponse, StreamStatsRequest, StreamStatsResponse,
-        container_service_server::ContainerService,
-    },
+    v1::{AgentView, Container, ListContainersRequest},
 };
-use futures_util::Stream;
-use tonic::{Request, Response, Status};
+use prost::Message as _;
+use tonic::Status;
 
-use super::{names::Selector, served_by_agents};
-use crate::fleet::{inventory::is_meant, registry::Registry};
+use super::names::Selector;
+use crate::fleet::{inventory::Held, registry::Registry};
 
 /// Most containers in one answer.
 const MAX_PAGE: usize = 10_000;
+/// `stale: true` of a Container, encoded; protobuf lets it follow the other fields.
+const STALE: &[u8] = &[13 << 3, 1];
 
-/// The controller's part of ContainerService.
-pub struct Containers {
-    /// The live fleet.
-    pub registry: Registry,
+/// A ListContainersResponse whose containers are encoded already.
+#[derive(prost::Message)]
+pub(super) struct Encoded {
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    containers: Vec<Bytes>,
+    #[prost(string, tag = "2")]
+    next_page_token: String,
+    #[prost(message, repeated, tag = "3")]
+    views: Vec<AgentView>,
 }
 
-type Frames<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
-
-impl Containers {
-    fn list(&self, request: &ListContainersRequest) -> Result<ListContainersResponse, Status> {
-        let agents = Selector::parse(&request.agent_selector)?;
-        let labels = Selector::parse(&request.label_selector)?;
-        let after = match request.page_token.as_str() {
-            "" => None,
-            token => Some(Position::parse(token)?),
-        };
-        let limit = match usize::try_from(request.page_size).unwrap_or(MAX_PAGE) {
-            0 => MAX_PAGE,
-            size => size.min(MAX_PAGE),
-        };
-        let mut response = ListContainersResponse::default();
-        let mut more = false;
-        self.registry.visit(&agents, |view, held| {
-            let stale = view.stale;
-            // Agents come in the order of their names, so those before the page are passed whole.
-            let passed = after.as_ref().is_some_and(|a| view.agent < a.agent);
-            if !passed && !more {
-                let mut chosen: Vec<&Container> = held
-                    .containers
-                    .values()
-                    .filter(|c| request.all || c.state == "running" || c.state == "paused")
-                    .filter(|c| request.container.is_empty() || is_meant(c, &request.container))
-                    .filter(|c| labels.is_empty() || labels.matches(&c.labels))
-                    .filter(|c| after.as_ref().is_none_or(|a| a.is_before(&view.agent, c)))
-                    .collect();
-                chosen.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
-                let room = limit - response.containers.len();
-                more = chosen.len() > room;
-                let page = chosen.into_iter().take(room);
-                response.containers.extend(page.map(|c| Container { stale, ..c.clone() }));
+/// One page of the containers of the fleet.
+pub(super) fn list(
+    registry: &Registry,
+    request: &ListContainersRequest,
+) -> Result<Encoded, Status> {
+    let agents = Selector::parse(&request.agent_selector)?;
+    let labels = Selector::parse(&request.label_selector)?;
+    let after = match request.page_token.as_str() {
+        "" => None,
+        token => Some(Position::parse(token)?),
+    };
+    let limit = match usize::try_from(request.page_size).unwrap_or(MAX_PAGE) {
+        0 => MAX_PAGE,
+        size => size.min(MAX_PAGE),
+    };
+    let wanted = |id: &str, held: &Held| {
+        (request.all || held.is_running || held.is_paused)
+            && (request.container.is_empty() || is_meant(id, held, &request.container))
+            && (labels.is_empty() || has_labels(held, &labels))
+    };
+    let mut response = Encoded::default();
+    let mut last = None;
+    registry.visit(&agents, |view, held| {
+        // Agents come in the order of their names, so those before the page are passed whole.
+        let passed = after.as_ref().is_some_and(|a| view.agent < a.agent);
+        if !passed && response.next_page_token.is_empty() {
+            let mut chosen: Vec<(&str, &str, &Held)> = held
+                .containers
+                .iter()
+                .map(|(id, held)| (&*held.name, id.as_str(), held))
+                .filter(|(name, id, held)| {
+                    let is_next = |after: &Position| after.is_before(&view.agent, name, id);
+                    after.as_ref().is_none_or(is_next) && wanted(id, held)
+                })
+                .collect();
+            chosen.sort_unstable_by_key(|(name, id, _)| (*name, *id));
+            for (name, id, held) in chosen {
+                if response.containers.len() == limit {
+                    response.next_page_token =
+                        last.as_ref().map_or_else(String::new, Position::token);
+                    break;
+                }
+                response.containers.push(match view.stale {
+                    true => [&held.encoded, STALE].concat().into(),
+                    false => held.encoded.clone(),
+                });
+                last = Some(Position {
+                    agent: view.agent.clone(),
+                    name: name.to_owned(),
+                    id: id.to_owned(),
+                });
             }
-            if after.is_none() {
-                response.views.push(view);
-            }
-        });
-        if more && let Some(last) = response.containers.last() {
-            response.next_page_token = Position::of(last).token();
         }
-        Ok(response)
-    }
+        if after.is_none() {
+            response.views.push(view);
+        }
+    });
+    Ok(response)
+}
+
+/// Whether a container is meant by a name, an id or the beginning of an id.
+fn is_meant(id: &str, held: &Held, reference: &str) -> bool {
+    let prefix = reference.len() >= 4 && id.starts_with(reference);
+    &*held.name == reference || id == reference || prefix
+}
+
+fn has_labels(held: &Held, labels: &Selector) -> bool {
+    Container::decode(&*held.encoded).is_ok_and(|container| labels.matches(&container.labels))
 }
 
 /// A place in the order of all containers.
@@ -83,14 +106,8 @@ struct Position {
 }
 
 impl Position {
-    fn of(container: &Container) -> Self {
-        let Container { agent, name, id, .. } = container.clone();
-        Self { agent, name, id }
-    }
-
-    fn is_before(&self, agent: &str, container: &Container) -> bool {
-        (self.agent.as_str(), self.name.as_str(), self.id.as_str())
-            < (agent, container.name.as_str(), container.id.as_str())
+    fn is_before(&self, agent: &str, name: &str, id: &str) -> bool {
+        (self.agent.as_str(), self.name.as_str(), self.id.as_str()) < (agent, name, id)
     }
 
     fn token(&self) -> String {
@@ -106,68 +123,5 @@ impl Position {
             }
             _ => Err(bad_field("page_token", "this is no page token of an earlier answer")),
         }
-    }
-}
-
-#[tonic::async_trait]
-impl ContainerService for Containers {
-    async fn list_containers(
-        &self,
-        request: Request<ListContainersRequest>,
-    ) -> Result<Response<ListContainersResponse>, Status> {
-        self.list(request.get_ref()).map(Response::new)
-    }
-
-    async fn inspect_container(
-        &self,
-        _: Request<InspectContainerRequest>,
-    ) -> Result<Response<InspectContainerResponse>, Status> {
-        Err(served_by_agents())
-    }
-
-    async fn start_container(
-        &self,
-        _: Request<StartContainerRequest>,
-    ) -> Result<Response<StartContainerResponse>, Status> {
-        Err(served_by_agents())
-    }
-
-    async fn stop_container(
-        &self,
-        _: Request<StopContainerRequest>,
-    ) -> Result<Response<StopContainerResponse>, Status> {
-        Err(served_by_agents())
-    }
-
-    async fn restart_container(
-        &self,
-        _: Request<RestartContainerRequest>,
-    ) -> Result<Response<RestartContainerResponse>, Status> {
-        Err(served_by_agents())
-    }
-
-    async fn kill_container(
-        &self,
-        _: Request<KillContainerRequest>,
-    ) -> Result<Response<KillContainerResponse>, Status> {
-        Err(served_by_agents())
-    }
-
-    type StreamLogsStream = Frames<StreamLogsResponse>;
-
-    async fn stream_logs(
-        &self,
-        _: Request<StreamLogsRequest>,
-    ) -> Result<Response<Self::StreamLogsStream>, Status> {
-        Err(served_by_agents())
-    }
-
-    type StreamStatsStream = Frames<StreamStatsResponse>;
-
-    async fn stream_stats(
-        &self,
-        _: Request<StreamStatsRequest>,
-    ) -> Result<Response<Self::StreamStatsStream>, Status> {
-        Err(served_by_agents())
     }
 }

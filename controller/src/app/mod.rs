@@ -3,17 +3,10 @@
 
 pub mod agents;
 pub mod auth;
-pub mod containers;
+mod containers;
 pub mod enroll;
-pub mod images;
+mod images;
 pub mod join_tokens;
+pub mod local;
 pub mod names;
-pub mod system;
-
-use tonic::Status;
-
-/// The answer of a method that agents serve, where one reaches the controller's own services. The
-/// forwarder keeps that from happening; it stands here so that a mistake is an error, not a hang.
-fn served_by_agents() -> Status {
-    crate::fleet::forward::agent_required()
-}
+mod system;

@@ -10,7 +10,7 @@ use dockctl_link::framing;
 use futures_util::stream;
 use http::{Method as HttpMethod, Request, Response, StatusCode, header};
 use http_body::Frame;
-use http_body_util::{BodyExt as _, Full, StreamBody};
+use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -18,11 +18,11 @@ use tonic::{Code, Status, body::Body, service::Routes};
 use tower::ServiceExt as _;
 
 use crate::{
-    app::names::Selector,
+    app::{local, names::Selector},
     error,
     fleet::{
         fanout::Fanout,
-        forward::{self, Caller, Opening},
+        forward::{self, Caller},
         registry::Registry,
     },
     guard::{Guard, Pass},
@@ -50,11 +50,11 @@ impl Api {
     /// Answers one request.
     pub async fn serve(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         // Only rpcs that exist become label values, or a stranger could make any number of them.
-        let known = self.guard.method(request.uri().path());
-        let method = known.map_or_else(|| "other".to_owned(), |method| method.path.clone());
+        let known = self.guard.method(request.uri().path()).cloned();
         let answer = self.answer(request.map(Body::new)).await;
         let refused = answer.as_ref().err().map_or(Code::Ok, Status::code);
-        let labels = [("method", method), ("refused", format!("{refused:?}"))];
+        let method = known.as_ref().map_or("other", |method| &method.path);
+        let labels = [("method", method.to_owned()), ("refused", format!("{refused:?}"))];
         metrics::counter!("dockctl_requests_total", &labels).increment(1);
         Ok(answer.unwrap_or_else(|status| error::response(&status)))
     }
@@ -98,27 +98,27 @@ impl Api {
             let caller = caller.unwrap_or_default();
             let opening = forward::open(&method, body).await?;
             let without = method.policy.without_agent();
-            let target = forward::target(&opening.message, without == WithoutAgent::Merged)?;
+            let target = forward::target(&opening.message, without != WithoutAgent::Unspecified)?;
             match (target.agent.is_empty(), without) {
                 (false, _) => {
                     let spec = forward::spec(&method, opening, &head.headers, &caller)?;
                     forward::forward(&self.registry, &target.agent, spec).await
                 }
                 (true, WithoutAgent::Unspecified) => Err(forward::agent_required()),
-                (true, WithoutAgent::Local) => {
-                    let Opening { message, .. } = opening;
-                    let body = Full::new(framing::frame(&message));
-                    self.local(Request::from_parts(head, Body::new(body))).await
+                (true, without) => {
+                    let call = Fanout {
+                        registry: self.registry.clone(),
+                        selector: Selector::parse(&target.selector)?,
+                        message: opening.message,
+                        headers: head.headers,
+                        method,
+                        caller,
+                    };
+                    match without {
+                        WithoutAgent::Merged => call.start(),
+                        _ => local::answer(call).await,
+                    }
                 }
-                (true, WithoutAgent::Merged) => Fanout {
-                    registry: self.registry.clone(),
-                    selector: Selector::parse(&target.selector)?,
-                    message: opening.message,
-                    headers: head.headers,
-                    method,
-                    caller,
-                }
-                .start(),
             }
         };
         if permit.is_some() {

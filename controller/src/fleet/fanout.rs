@@ -41,7 +41,7 @@ pub struct Fanout {
     /// The live fleet.
     pub registry: Registry,
     /// The rpc.
-    pub method: Method,
+    pub method: Arc<Method>,
     /// The request message, sent to every agent as it is.
     pub message: Bytes,
     /// Which agents.

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::SystemTime};
 
+use bytes::Bytes;
 use dockctl_api::{
     link::v1::Inventory,
     v1::{Container, EngineStatus, Image},
@@ -11,30 +12,86 @@ use prost::Message;
 /// Bytes of containers, and of images, that one agent may tell of, so that a hostile one cannot fill
 /// the controller's memory. 50,000 containers of 1 KiB fit.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
+/// What holding one container costs beside its bytes, about: its place, its index, its allocations.
+const OVERHEAD: usize = 256;
 
-/// Leaves out what is beyond the bound.
-fn bound(agent: &str, containers: &mut BTreeMap<String, Container>) {
-    let mut held: usize = containers.values().map(Message::encoded_len).sum();
-    if held <= MAX_BYTES {
-        return;
+/// A container as lists want it: encoded once, when it is told, and not at each answer.
+#[derive(Debug)]
+pub struct Held {
+    /// Its name.
+    pub name: Box<str>,
+    /// Whether it runs.
+    pub is_running: bool,
+    /// Whether it is paused.
+    pub is_paused: bool,
+    /// The whole Container message, with its agent, not stale.
+    pub encoded: Bytes,
+}
+
+impl Held {
+    fn new(container: &Container) -> Self {
+        Self {
+            name: container.name.as_str().into(),
+            is_running: container.state == "running",
+            is_paused: container.state == "paused",
+            encoded: container.encode_to_vec().into(),
+        }
     }
-    tracing::warn!(
-        agent,
-        held,
-        "its containers take more than {MAX_BYTES} bytes; the rest is left out"
-    );
-    while held > MAX_BYTES
-        && let Some((_, left_out)) = containers.pop_last()
-    {
-        held -= left_out.encoded_len();
+
+    fn cost(&self) -> usize {
+        self.encoded.len() + OVERHEAD
+    }
+}
+
+/// Containers by id, with a bound.
+#[derive(Debug, Default)]
+pub struct Containers {
+    by_id: BTreeMap<String, Held>,
+    bytes: usize,
+}
+
+impl Containers {
+    /// Each container with its id.
+    pub fn iter(&self) -> impl Iterator<Item = (&String, &Held)> {
+        self.by_id.iter()
+    }
+
+    /// Takes containers in; what is beyond the bound is left out.
+    fn extend(&mut self, agent: &str, containers: Vec<Container>) {
+        let mut left_out = 0;
+        for mut container in containers {
+            agent.clone_into(&mut container.agent);
+            container.stale = false;
+            self.remove(&container.id);
+            let held = Held::new(&container);
+            if self.bytes + held.cost() > MAX_BYTES {
+                left_out += 1;
+                continue;
+            }
+            self.bytes += held.cost();
+            self.by_id.insert(container.id, held);
+        }
+        if left_out > 0 {
+            tracing::warn!(
+                agent,
+                left_out,
+                "its containers take more than {MAX_BYTES} bytes; some are left out"
+            );
+        }
+    }
+
+    fn remove(&mut self, id: &str) {
+        if let Some(gone) = self.by_id.remove(id) {
+            self.bytes -= gone.cost();
+        }
     }
 }
 
 /// One host's containers and images.
 #[derive(Debug, Default)]
 pub struct View {
-    /// By container id.
-    pub containers: BTreeMap<String, Container>,
+    /// What it holds.
+    pub containers: Containers,
     /// All images.
     pub images: Vec<Image>,
     /// The engine beside the agent.
@@ -42,34 +99,25 @@ pub struct View {
     /// When the agent last told anything.
     pub as_of: Option<SystemTime>,
     /// A full inventory that has not come to its end.
-    arriving: Option<BTreeMap<String, Container>>,
+    arriving: Option<Containers>,
 }
 
 impl View {
     /// Takes a frame in. `agent` is the session's own name: what the frame says of it is not believed.
     pub fn apply(&mut self, agent: &str, frame: Inventory, now: SystemTime) {
-        let named = frame.containers.into_iter().map(|mut container| {
-            agent.clone_into(&mut container.agent);
-            container.stale = false;
-            (container.id.clone(), container)
-        });
         if frame.full {
             let mut all = self.arriving.take().unwrap_or_default();
-            all.extend(named);
+            all.extend(agent, frame.containers);
             if frame.complete {
                 self.containers = all;
             } else {
                 self.arriving = Some(all);
             }
         } else {
-            self.containers.extend(named);
+            self.containers.extend(agent, frame.containers);
             for id in &frame.removed_containers {
                 self.containers.remove(id);
             }
-        }
-        bound(agent, &mut self.containers);
-        if let Some(arriving) = &mut self.arriving {
-            bound(agent, arriving);
         }
         if frame.images_changed {
             self.images = frame.images;
@@ -93,21 +141,19 @@ impl View {
 
     /// How many containers run, and how many there are.
     pub fn counts(&self) -> (u32, u32) {
-        let running = self.containers.values().filter(|c| c.state == "running").count();
+        let running = self.containers.by_id.values().filter(|held| held.is_running).count();
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        (count(running), count(self.containers.len()))
+        (count(running), count(self.containers.by_id.len()))
     }
-}
-
-/// Whether a container is meant by a name, an id or the beginning of an id.
-pub fn is_meant(container: &Container, reference: &str) -> bool {
-    let prefix = reference.len() >= 4 && container.id.starts_with(reference);
-    container.name == reference || container.id == reference || prefix
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn ids(view: &View) -> Vec<&String> {
+        view.containers.iter().map(|(id, _)| id).collect()
+    }
 
     fn container(id: &str, agent: &str) -> Container {
         Container { id: id.into(), agent: agent.into(), ..Default::default() }
@@ -123,13 +169,13 @@ mod tests {
         let (mut view, now) = (View::default(), SystemTime::now());
         view.apply("web-1", full(&["old"], true), now);
         view.apply("web-1", full(&["a"], false), now);
-        assert!(view.containers.contains_key("old"));
+        assert_eq!(ids(&view), ["old"]);
         view.apply("web-1", full(&["b"], true), now);
-        assert_eq!(view.containers.keys().collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(ids(&view), ["a", "b"]);
         view.apply("web-1", full(&["half"], false), now);
         view.restart();
         view.apply("web-1", full(&["c"], true), now);
-        assert_eq!(view.containers.keys().collect::<Vec<_>>(), ["c"]);
+        assert_eq!(ids(&view), ["c"]);
     }
 
     #[test]
@@ -144,7 +190,8 @@ mod tests {
             let change = Inventory { containers: big.collect(), ..Default::default() };
             view.apply("hostile", change, now);
         }
-        let held: usize = view.containers.values().map(Message::encoded_len).sum();
+        let held: usize = view.containers.iter().map(|(_, held)| held.cost()).sum();
+        assert_eq!(held, view.containers.bytes);
         assert!(held <= MAX_BYTES && held > MAX_BYTES - 2 * 1024 * 1024, "{held}");
     }
 
@@ -152,7 +199,8 @@ mod tests {
     fn an_agent_speaks_for_itself_only() {
         let mut view = View::default();
         view.apply("web-1", full(&["a"], true), SystemTime::now());
-        assert_eq!(view.containers["a"].agent, "web-1");
+        let (_, held) = view.containers.iter().next().unwrap();
+        assert_eq!(Container::decode(&*held.encoded).unwrap().agent, "web-1");
     }
 
     #[test]
@@ -165,6 +213,6 @@ mod tests {
             ..Default::default()
         };
         view.apply("w", change, now);
-        assert_eq!(view.containers.keys().collect::<Vec<_>>(), ["b", "c"]);
+        assert_eq!(ids(&view), ["b", "c"]);
     }
 }

@@ -1,0 +1,101 @@
+//! The rpcs that agents serve, where a call names no agent and the policy has the controller answer
+//! (WITHOUT_AGENT_LOCAL). Called by the edge; the only place that knows these rpcs by their paths.
+
+use bytes::Bytes;
+use dockctl_api::{error::bad_field, v1::PingResponse};
+use dockctl_link::framing;
+use futures_util::{Stream, StreamExt as _, stream};
+use http::{HeaderValue, Response, header::CONTENT_TYPE};
+use http_body::Frame;
+use http_body_util::StreamBody;
+use prost::Message;
+use tonic::{Code, Status, body::Body};
+
+use super::{containers, images, system};
+use crate::fleet::{fanout::Fanout, forward::agent_required};
+
+/// Answers a call for the whole fleet; `call` is what every agent would be asked.
+pub async fn answer(call: Fanout) -> Result<Response<Body>, Status> {
+    let message = call.message.clone();
+    match call.method.path.as_str() {
+        "/dockctl.v1.ContainerService/ListContainers" => {
+            one(&containers::list(&call.registry, &read(message)?)?)
+        }
+        "/dockctl.v1.ImageService/ListImages" => {
+            one(&images::list(&call.registry, &read(message)?)?)
+        }
+        "/dockctl.v1.SystemService/GetVersion" => one(&system::version()),
+        "/dockctl.v1.SystemService/Ping" => one(&PingResponse::default()),
+        "/dockctl.v1.SystemService/StreamEvents" => {
+            Ok(many(system::events(read(message)?, call).await?))
+        }
+        _ => Err(agent_required()),
+    }
+}
+
+fn read<M: Message + Default>(message: Bytes) -> Result<M, Status> {
+    M::decode(message).map_err(|error| bad_field("", format!("the request is malformed: {error}")))
+}
+
+#[allow(clippy::unnecessary_wraps)] // reads better above
+fn one(message: &impl Message) -> Result<Response<Body>, Status> {
+    let message = Frame::data(framing::frame_message(message));
+    Ok(response(stream::iter([Ok(message), Ok(end(&Status::new(Code::Ok, "")))])))
+}
+
+fn many<M: Message>(
+    messages: impl Stream<Item = Result<M, Status>> + Send + 'static,
+) -> Response<Body> {
+    let frames = messages.map(|message| match message {
+        Ok(message) => (Frame::data(framing::frame_message(&message)), true),
+        Err(status) => (end(&status), false),
+    });
+    let whole = frames.chain(stream::iter([(end(&Status::new(Code::Ok, "")), false)]));
+    // Nothing follows trailers.
+    response(whole.scan(true, |goes_on, (frame, more)| {
+        let frame = std::mem::replace(goes_on, more).then_some(Ok(frame));
+        std::future::ready(frame)
+    }))
+}
+
+fn end(status: &Status) -> Frame<Bytes> {
+    Frame::trailers(framing::trailers(&framing::end_of(status)))
+}
+
+fn response(
+    frames: impl Stream<Item = Result<Frame<Bytes>, Status>> + Send + 'static,
+) -> Response<Body> {
+    let mut response = Response::new(Body::new(StreamBody::new(frames)));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{app::names::Selector, fleet::registry::Registry};
+    use dockctl_api::{
+        policy::Policies,
+        v1::{ServedBy, WithoutAgent},
+    };
+
+    #[tokio::test]
+    async fn every_rpc_with_a_local_answer_has_one() {
+        let policies = Policies::load().unwrap();
+        let local = policies.iter().filter(|m| {
+            m.policy.served_by() == ServedBy::Agent
+                && m.policy.without_agent() == WithoutAgent::Local
+        });
+        for method in local {
+            let call = Fanout {
+                registry: Registry::new(Vec::new()),
+                method: method.clone(),
+                message: Bytes::new(),
+                selector: Selector::default(),
+                headers: Default::default(),
+                caller: Default::default(),
+            };
+            answer(call).await.unwrap_or_else(|status| panic!("{}: {status}", method.path));
+        }
+    }
+}
