@@ -1,6 +1,8 @@
 # What people type. The scripts in deploy/scripts do the work and say what they do; each runs alone too.
-.PHONY: help demo test lint bench build fmt clean-demo
+.PHONY: help demo test chaos lint bench build fmt clean-demo
 SCRIPTS := deploy/scripts
+# The files of tests/tests whose scenarios have a small count in `make test` and a full one in `make chaos`.
+CHAOS := controller_kill agent_kill network copied_identity clock
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -12,6 +14,11 @@ test: ## Every test; ARGS go to cargo nextest run, for example ARGS=join.
 	@$(SCRIPTS)/need.sh test
 	@$(SCRIPTS)/tools.sh cargo-nextest grpcurl
 	@$(SCRIPTS)/with-engine.sh $(SCRIPTS)/test.sh $(ARGS)
+
+chaos: ## The faults of the link and the daemons in full count, about an hour; CHAOS=network is one file.
+	@$(SCRIPTS)/need.sh test
+	@$(SCRIPTS)/tools.sh cargo-nextest
+	@$(SCRIPTS)/with-engine.sh env DOCKCTL_FULL=1 $(SCRIPTS)/test.sh $(CHAOS:%=--test %)
 
 lint: ## Formatting, clippy, buf, shellcheck, dependencies' licences and sources.
 	@$(SCRIPTS)/need.sh lint

@@ -12,6 +12,7 @@ say "building"
 cargo build --quiet --workspace --bins
 profile=default
 [ -z "${CI:-}" ] || profile=ci
+[ -z "${DOCKCTL_FULL:-}" ] || profile=chaos
 say "testing"
 cargo nextest run --workspace --profile "$profile" "$@"
 [ $# -gt 0 ] || cargo test --quiet --workspace --doc

@@ -14,6 +14,7 @@ mod docker;
 mod docker_proxy;
 mod netns;
 mod process;
+mod rounds;
 mod tcp_proxy;
 mod wait;
 mod world;
@@ -26,6 +27,7 @@ pub use docker::{Container, Docker, IMAGE, PrivateDockerd, consecutive_lines, co
 pub use docker_proxy::DockerProxy;
 pub use netns::Netns;
 pub use process::Process;
+pub use rounds::rounds;
 pub use tcp_proxy::TcpProxy;
 pub use wait::{LONG, SHORT, await_until};
 pub use world::{World, scenario};

@@ -13,10 +13,11 @@ use std::{
 use anyhow::{Context, Result, anyhow};
 use tokio::{runtime::Builder, time::timeout};
 
-use crate::docker::remove_containers;
+use crate::{docker::remove_containers, rounds::rounds};
 
-/// Ends what hangs, well before nextest would, so that the directory is named.
-const LIMIT: Duration = Duration::from_secs(270);
+/// Ends what hangs, well before nextest would, so that the directory is named: in `make test` and in
+/// `make chaos`.
+const LIMITS: [Duration; 2] = [Duration::from_secs(270), Duration::from_secs(2 * 60 * 60 - 60)];
 
 /// Where one scenario lives. Everything that it starts is a value in the scenario's body and ends with it.
 #[derive(Debug)]
@@ -104,7 +105,7 @@ fn profile_dir() -> Result<PathBuf> {
     test.ancestors().nth(2).map(Path::to_owned).context("the test has no target directory")
 }
 
-/// Runs one scenario. On an error, a panic or after 270 s the scenario's directory (logs, data) is
+/// Runs one scenario. On an error, a panic or at its limit the scenario's directory (logs, data) is
 /// kept under `target/e2e-failed`, and the panic names it.
 ///
 /// # Panics
@@ -125,11 +126,13 @@ pub fn scenario(body: impl AsyncFnOnce(&World) -> Result<()>) {
     let runtime =
         Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
 
+    let [small, full] = LIMITS;
+    let limit = rounds(small, full);
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         runtime.block_on(async {
-            timeout(LIMIT, body(&world))
+            timeout(limit, body(&world))
                 .await
-                .unwrap_or_else(|_| Err(anyhow!("the scenario did not end within {LIMIT:?}")))
+                .unwrap_or_else(|_| Err(anyhow!("the scenario did not end within {limit:?}")))
         })
     }));
     runtime.shutdown_timeout(Duration::from_secs(1));
