@@ -19,6 +19,8 @@ demo,test        xz            xz-utils
 demo,test        tar           tar
 demo,test        ip            iproute2
 test             nft           nftables
+test             tc            iproute2
+test             strace        strace
 test,lint        pip3          python3-pip
 lint             npm           npm
 lint             shellcheck    shellcheck
@@ -44,6 +46,10 @@ done <<<"$table"
 [ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
 # The aws-lc build needs the C library's headers.
 [ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
+# A library that is loaded into the daemons to set their clocks.
+if [ "$purpose" = test ] && ! compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null; then
+    missing+=(libfaketime)
+fi
 # Without systemd nobody has mounted the control groups.
 if [ "$purpose" != lint ] && ! grep -q ' /sys/fs/cgroup' /proc/mounts; then
     has cgroupfs-mount || missing+=(cgroupfs-mount)

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use dockctl_api::v1::{CreateJoinTokenRequest, CreateJoinTokenResponse};
 use serde::Deserialize;
 
-use crate::{api::Api, cli::Dockctl, process::Process, world::World};
+use crate::{api::Api, cli::Dockctl, fake_clock::FakeClock, process::Process, world::World};
 
 /// The password of user `admin` in every scenario.
 pub const ADMIN_PASSWORD: &str = "correct horse battery staple";
@@ -35,6 +35,8 @@ pub struct Controller<'w> {
     pub ca_fingerprint: String,
     /// Its data directory.
     pub data_dir: PathBuf,
+    /// Further variables of its environment, from its next start on.
+    pub env: Vec<(String, String)>,
     arguments: Vec<String>,
 }
 
@@ -56,10 +58,31 @@ impl World {
         arguments: &[&str],
         agents: &str,
     ) -> Result<Controller<'_>> {
+        self.start_controller(arguments, agents, Vec::new()).await
+    }
+
+    /// One that lives by a clock of its own.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub async fn controller_by(
+        &self,
+        clock: &FakeClock,
+        arguments: &[&str],
+    ) -> Result<Controller<'_>> {
+        self.start_controller(arguments, "127.0.0.1:0", clock.environment()?).await
+    }
+
+    async fn start_controller(
+        &self,
+        arguments: &[&str],
+        agents: &str,
+        env: Vec<(String, String)>,
+    ) -> Result<Controller<'_>> {
         let data_dir = self.dir("controller")?;
         let arguments: Vec<String> = arguments.iter().map(|a| (*a).to_owned()).collect();
         let listen = ["127.0.0.1:0".to_owned(), agents.to_owned(), "127.0.0.1:0".to_owned()];
-        let (process, ready) = serve(self, &data_dir, &arguments, &listen).await?;
+        let (process, ready) = serve(self, &data_dir, &arguments, &listen, &env).await?;
         Ok(Controller {
             world: self,
             process,
@@ -68,6 +91,7 @@ impl World {
             metrics: ready.metrics,
             ca_fingerprint: ready.ca_fingerprint,
             data_dir,
+            env,
             arguments,
         })
     }
@@ -78,6 +102,7 @@ async fn serve(
     data_dir: &PathBuf,
     arguments: &[String],
     [api, agents, metrics]: &[String; 3],
+    env: &[(String, String)],
 ) -> Result<(Process, Ready)> {
     let mut command = world.binary("dockctl-controller")?;
     command
@@ -85,6 +110,7 @@ async fn serve(
         .args(["--metrics-listen", metrics, "--data-dir"])
         .arg(data_dir)
         .args(arguments)
+        .envs(env.iter().cloned())
         .env("DOCKCTL_ADMIN_PASSWORD", ADMIN_PASSWORD);
     let mut process = Process::spawn("controller", command, world.logs())?;
     let ready = process.ready().await?;
@@ -98,7 +124,8 @@ impl<'w> Controller<'w> {
     /// When it does not become ready.
     pub async fn start_again(&mut self) -> Result<()> {
         let listen = [self.api, self.agents, self.metrics].map(|a| a.to_string());
-        let (process, ready) = serve(self.world, &self.data_dir, &self.arguments, &listen).await?;
+        let (process, ready) =
+            serve(self.world, &self.data_dir, &self.arguments, &listen, &self.env).await?;
         anyhow::ensure!(ready.ca_fingerprint == self.ca_fingerprint, "it made a new CA");
         self.process = process;
         Ok(())

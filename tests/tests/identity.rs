@@ -1,16 +1,14 @@
-//! An agent's identity: it survives torn files and kills at any moment, and lives on one machine only.
+//! An agent's identity: it survives torn files, and lives on one machine only.
 
 use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
-use dockctl_api::v1::{AgentStanding, AgentState, CreateJoinTokenRequest, ListAgentsRequest};
+use dockctl_api::v1::{AgentStanding, AgentState, CreateJoinTokenRequest};
 use dockctl_tests::{AgentSpec, LONG, Process, World, await_until, scenario};
-use tokio::time::sleep;
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
     let status = Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status()?;
@@ -108,27 +106,6 @@ fn with_its_sled_file_cut_flipped_or_gone_an_agent_comes_back_as_itself() {
             ],
         )
         .await
-    });
-}
-
-#[test]
-fn killed_at_any_moment_of_joining_it_recovers_with_the_same_single_use_token() {
-    scenario(async |world| {
-        let controller = world.controller().await?;
-        let token = controller.join_token(CreateJoinTokenRequest::default()).await?.token;
-        let spec = AgentSpec::new(world, &controller, "web-1")?;
-        for n in 0..12 {
-            let mut process = Process::spawn("web-1", spec.join_command(&token)?, world.logs())?;
-            // The moment of the fault: from before main to after the first connection.
-            sleep(Duration::from_millis(n * 8)).await;
-            process.kill9()?;
-        }
-        let mut process = Process::spawn("web-1", spec.join_command(&token)?, world.logs())?;
-        let ready: serde_json::Value = process.ready().await?;
-        let mut api = controller.admin().await?.agents();
-        let agents = api.list_agents(ListAgentsRequest::default()).await?.into_inner().agents;
-        ensure!(agents.len() == 1 && ready["id"] == *agents[0].id, "{agents:?}");
-        Ok(())
     });
 }
 
