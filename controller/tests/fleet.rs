@@ -152,18 +152,42 @@ async fn a_restarted_agent_is_no_clone() {
 
 #[tokio::test]
 async fn an_ended_certificate_renews_itself_with_the_old_key() {
-    // A certificate lives for one second, so that each reconnect finds it ended.
+    let (world, identity) = enrolled_for_a_second().await;
+    let before = identity.host.certificate.lock().unwrap().clone();
+    await_end(&before).await;
+    identity.connect(&world).await;
+    assert_ne!(*identity.host.certificate.lock().unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_renewal_with_a_certificate_from_before_the_last_one_locks_both_machines() {
+    let (world, identity) = enrolled_for_a_second().await;
+    let mut copy = identity.copied_disk();
+    await_end(&copy.host.certificate.lock().unwrap().clone()).await;
+    let mut original = identity.connect(&world).await;
+    copy = copy.start(&world);
+    for side in [&mut copy, &mut original] {
+        let locked = side.status.wait_for(|s| matches!(s, LinkStatus::Refused { .. }));
+        timeout(LIMIT, locked).await.unwrap().unwrap();
+    }
+    let agent = world.user().await.agent("web-1").await.unwrap();
+    assert_eq!((agent.state(), agent.standing()), (AgentState::Offline, AgentStanding::Locked));
+}
+
+/// A fleet where a certificate lives for one second, and an agent that has not connected yet.
+async fn enrolled_for_a_second() -> (World, TestAgent) {
     let dir = Arc::new(tempfile::TempDir::new().unwrap());
     let world = World::at(dir, ([127, 0, 0, 1], 0).into(), Duration::from_secs(1)).await;
     let token = world.token(1).await;
     let identity = TestAgent::enroll(&world, "web-1", &token).await.unwrap();
-    let before = identity.host.certificate.lock().unwrap().clone();
-    // Await the end of the certificate by the very clock that the controller uses.
-    let peer = dockctl_link::identity::PeerIdentity::from_certificate(&before).unwrap();
+    (world, identity)
+}
+
+/// Awaits the end of a certificate by the very clock that the controller uses.
+async fn await_end(certificate: &rustls::pki_types::CertificateDer<'_>) {
+    let peer = dockctl_link::identity::PeerIdentity::from_certificate(certificate).unwrap();
     let left = peer.not_after.duration_since(std::time::SystemTime::now()).unwrap_or_default();
     tokio::time::sleep(left).await;
-    identity.connect(&world).await;
-    assert_ne!(*identity.host.certificate.lock().unwrap(), before);
 }
 
 #[tokio::test]

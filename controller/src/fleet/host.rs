@@ -12,6 +12,7 @@ use dockctl_api::{
     link::v1::{
         EnrollRequest, EnrollResponse, Hello, RenewRequest, RenewResponse, goodbye::Reason,
     },
+    v1::AgentStanding,
 };
 use dockctl_link::{
     backoff,
@@ -86,13 +87,15 @@ impl Host for LinkHost {
         peer: PeerIdentity,
         request: RenewRequest,
     ) -> Result<RenewResponse, Status> {
+        let known = self.registry.agent(&peer.agent_id);
+        let was_locked = known.is_ok_and(|agent| agent.standing() == AgentStanding::Locked);
         let renewed =
             self.enroller.renew(&peer.agent_id, peer.generation, request, SystemTime::now()).await;
         // A renewal with an old generation has locked the agent in the store.
         if let Ok(record) = self.store.agent(&peer.agent_id).await {
             let locked = matches!(record.standing, store::Standing::Locked { .. });
             self.registry.refresh(record);
-            if locked && renewed.is_err() {
+            if locked && !was_locked {
                 tracing::error!(agent = %peer.agent_id, "ALARM: {CLONED}");
                 metrics::counter!("dockctl_identities_locked_total").increment(1);
                 self.registry.expel(&peer.agent_id, Reason::Locked, CLONED);

@@ -239,6 +239,18 @@ impl TestAgent {
         Self { status, stop, ..self.clone() }
     }
 
+    /// The same identity on another machine: what one side renews from now on, the other has not.
+    pub fn copied_disk(&self) -> Self {
+        let host = MemoryHost {
+            key: Mutex::new(self.host.key.lock().unwrap().clone()),
+            certificate: Mutex::new(self.host.certificate.lock().unwrap().clone()),
+            ca: self.host.ca.clone(),
+            routes: self.host.routes.clone(),
+            updates: watch::Sender::new(Vec::new()),
+        };
+        Self { host: Arc::new(host), ..self.clone() }
+    }
+
     pub async fn connect(&self, world: &World) -> Self {
         let mut started = self.start(world);
         let connected = started.status.wait_for(|s| matches!(s, LinkStatus::Connected { .. }));

@@ -141,9 +141,7 @@ impl Connector {
             },
             Ended::Refused(status) => match reason_of(&status).as_deref() {
                 Some(reason::CERTIFICATE_EXPIRED) => self.renew_expired(&channel).await,
-                Some(reason::AGENT_REVOKED | reason::IDENTITY_LOCKED) => {
-                    Next::Refused(status.message().to_owned())
-                }
+                _ if is_kept_out(&status) => Next::Refused(status.message().to_owned()),
                 _ => Next::Backoff(format!("the controller refused: {}", status.message())),
             },
         }
@@ -156,11 +154,20 @@ impl Connector {
             Ok(_) => {
                 Next::Within("the certificate had ended and was renewed".to_owned(), Duration::ZERO)
             }
-            Err(error) => {
-                Next::Backoff(format!("the certificate has ended and cannot be renewed: {error}"))
-            }
+            Err(error) => match error.downcast_ref::<tonic::Status>() {
+                Some(status) if is_kept_out(status) => Next::Refused(status.message().to_owned()),
+                _ => Next::Backoff(format!(
+                    "the certificate has ended and cannot be renewed: {error}"
+                )),
+            },
         }
     }
+}
+
+/// Whether the controller refuses this agent for as long as no operator lets it in again.
+fn is_kept_out(status: &tonic::Status) -> bool {
+    let reason = reason_of(status);
+    matches!(reason.as_deref(), Some(reason::AGENT_REVOKED | reason::IDENTITY_LOCKED))
 }
 
 /// What to do after a session.
