@@ -1,4 +1,4 @@
-//! An agent's identity: it survives torn files, and lives on one machine only.
+//! An agent's identity: it survives torn files.
 
 use std::{
     fs,
@@ -7,52 +7,14 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use dockctl_api::v1::{AgentStanding, AgentState, CreateJoinTokenRequest};
-use dockctl_tests::{AgentSpec, LONG, Process, World, await_until, scenario};
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    let status = Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status()?;
-    ensure!(status.success(), "cp failed");
-    Ok(())
-}
+use dockctl_api::v1::{AgentState, CreateJoinTokenRequest};
+use dockctl_tests::{AgentSpec, Process, World, scenario};
 
 /// sled's database file, wherever under the state directory it is.
 fn database(dir: &Path) -> Result<PathBuf> {
     let found = Command::new("find").arg(dir).args(["-name", "db", "-type", "f"]).output()?;
     let found = String::from_utf8(found.stdout)?;
     Ok(found.lines().next().context("no sled database")?.into())
-}
-
-#[test]
-fn two_machines_on_one_identity_are_both_locked_and_the_operator_is_told() {
-    scenario(async |world| {
-        let controller = world.controller().await?;
-        let mut agent = world.agent(&controller, "web-1").await?;
-        agent.process.kill9()?;
-        let thief = AgentSpec { data_dir: world.dir("thief")?, ..agent.spec.clone() };
-        copy(&agent.spec.data_dir, &thief.data_dir)?;
-
-        agent.start_again().await?;
-        let other = Process::spawn("thief", thief.run_command()?, world.logs())?;
-        let record = await_until("the lock", LONG, async || {
-            let record = controller.agent_record("web-1").await?;
-            Ok((record.standing() == AgentStanding::Locked).then_some(record))
-        })
-        .await?;
-        ensure!(!record.cause.is_empty(), "no cause");
-        controller.await_state("web-1", AgentState::Offline).await?;
-        for process in [&agent.process, &other] {
-            process.wait_for_log("two machines").await?;
-        }
-        let log = controller.process.log()?;
-        ensure!(
-            log.lines().any(|l| (l.contains("WARN") || l.contains("ERROR")) && l.contains("web-1")),
-            "no alarm in the controller's log"
-        );
-        let listed = controller.dockctl().await?.ok(&["agents", "ls"]).await?;
-        ensure!(listed.to_lowercase().contains("locked"), "{listed}");
-        Ok(())
-    });
 }
 
 /// Something that happens to a state directory.
