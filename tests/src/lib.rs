@@ -29,7 +29,7 @@ pub use docker::{Container, Docker, IMAGE, PrivateDockerd, consecutive_lines, co
 pub use docker_proxy::DockerProxy;
 pub use fake_clock::{FakeClock, Off};
 pub use kill_at::killed_at;
-pub use netns::Netns;
+pub use netns::{Netns, Way};
 pub use process::Process;
 pub use rounds::rounds;
 pub use tcp_proxy::TcpProxy;

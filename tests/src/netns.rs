@@ -1,5 +1,5 @@
 //! A network of the scenario's own: a namespace tied to the host by a pair of virtual interfaces, in
-//! which nft can swallow every packet. Needs root.
+//! which nft can swallow packets and tc can slow them down. Needs root.
 
 use std::process::Command;
 
@@ -12,10 +12,32 @@ pub struct Netns {
     host: String,
 }
 
-const DROP_ALL: &str = "table inet fault {
-    chain in { type filter hook input priority -300; policy drop; iif lo accept; }
-    chain out { type filter hook output priority -300; policy drop; oif lo accept; }
-}";
+/// Which packets of the namespace are swallowed.
+#[derive(Debug, Clone, Copy)]
+pub enum Way {
+    /// Those that come in.
+    In,
+    /// Those that go out.
+    Out,
+    /// All.
+    Both,
+}
+
+/// The way of every packet between the namespace and the host; none of it is told to the sender.
+fn table(way: Way, packets: &str) -> String {
+    let chain = |hook: &str, device: &str| {
+        format!(
+            "chain {hook} {{
+                type filter hook {hook} priority -300
+                {device} lo accept
+                {packets} drop
+            }}"
+        )
+    };
+    let input = if matches!(way, Way::Out) { String::new() } else { chain("input", "iif") };
+    let output = if matches!(way, Way::In) { String::new() } else { chain("output", "oif") };
+    format!("table inet fault {{\n{input}\n{output}\n}}")
+}
 
 impl Netns {
     /// Makes a namespace with addresses from 192.0.2.0/24, which belongs to documentation, so that no
@@ -64,12 +86,32 @@ impl Netns {
         &self.host
     }
 
-    /// Swallows every packet in and out: no reset, no error, silence.
+    /// Swallows every packet that goes that way: no reset, no error, silence.
     ///
     /// # Errors
     /// When nft fails.
-    pub fn blackhole(&self) -> Result<()> {
-        self.nft(DROP_ALL)
+    pub fn blackhole(&self, way: Way) -> Result<()> {
+        self.nft(&table(way, ""))
+    }
+
+    /// Swallows that many of a hundred packets, at random, both ways.
+    ///
+    /// # Errors
+    /// When nft fails.
+    pub fn lose(&self, percent: u32) -> Result<()> {
+        self.nft(&table(Way::Both, &format!("numgen random mod 100 < {percent}")))
+    }
+
+    /// Lets so much through and no more, each way, for as long as the namespace lives.
+    ///
+    /// # Errors
+    /// When tc fails.
+    pub fn throttle(&self, kbit: u32) -> Result<()> {
+        let rate = format!("{kbit}kbit");
+        let shape = ["root", "tbf", "rate", &rate, "burst", "16kb", "latency", "400ms"];
+        let (host_end, ns_end) = (format!("{}h", self.name), format!("{}n", self.name));
+        run(Command::new("tc").args(["qdisc", "add", "dev", &host_end]).args(shape))?;
+        run(Command::new("tc").args(["-n", &self.name, "qdisc", "add", "dev", &ns_end]).args(shape))
     }
 
     /// Lets packets through again.

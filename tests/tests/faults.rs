@@ -5,110 +5,14 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result, ensure};
 use dockctl_api::{
     error::{MAYBE_RAN, RAN, metadata_of, reason, reason_of},
-    v1::{
-        AgentState, ListContainersRequest, StartContainerRequest, StopContainerRequest,
-        UpdateAgentLabelsRequest,
-    },
+    v1::{AgentState, ListContainersRequest, StopContainerRequest},
 };
 use dockctl_tests::{
-    AgentSpec, Api, Controller, Docker, DockerProxy, LONG, Netns, TcpProxy, await_until,
-    consecutive_lines, counting_script, scenario,
+    AgentSpec, Controller, Docker, DockerProxy, LONG, TcpProxy, await_until, scenario,
 };
 use tonic::Code;
 
 const IDLE: &str = "exec sleep 100000";
-
-#[test]
-fn controller_kill_9_during_follows_and_starts_loses_no_acknowledged_write() {
-    scenario(async |world| {
-        let mut controller = world.controller().await?;
-        let mut agents = Vec::new();
-        for name in ["web-1", "web-2"] {
-            agents.push(world.agent(&controller, name).await?);
-        }
-        let docker = world.docker();
-        let counting = docker.run("count", counting_script()).await?;
-        let toggled = docker.run("toggled", IDLE).await?;
-        let dockctl = controller.dockctl().await?;
-        let follow = dockctl.start(&["logs", "-f", &format!("web-1/{}", counting.name)])?;
-        follow.wait_for_lines(20).await?;
-
-        // Writes as fast as they are acknowledged, until the controller dies under them.
-        let api = controller.admin().await?;
-        let labels = tokio::spawn(write_labels(api.clone()));
-        let toggles = tokio::spawn(toggle(api, toggled.name.clone()));
-        let enough = async || -> Result<Option<()>> {
-            let record = controller.agent_record("web-1").await?;
-            Ok((record.labels.len() >= 20).then_some(()))
-        };
-        await_until("20 acknowledged writes", LONG, enough).await?;
-        controller.process.kill9()?;
-        let acknowledged = labels.await?;
-        let running = toggles.await?;
-        controller.start_again().await?;
-
-        for agent in &agents {
-            let record = controller.await_state(&agent.spec.name, AgentState::Connected).await?;
-            ensure!(record.id == agent.id, "it came back as another");
-        }
-        let kept = controller.agent_record("web-1").await?.labels;
-        for n in 0..acknowledged {
-            ensure!(kept.contains_key(&format!("n{n}")), "write {n} of {acknowledged} is lost");
-        }
-        // At most the one write that was on its way is there besides.
-        ensure!(kept.len() <= acknowledged + 1, "{} labels of {acknowledged}", kept.len());
-        if let Some(running) = running {
-            let state = docker.inspect(&toggled.name, "{{.State.Running}}").await?;
-            ensure!(state == running.to_string(), "the last acknowledged call was undone");
-        }
-        let before = consecutive_lines(&follow.stdout()?)?;
-        consecutive_lines(&follow.wait_for_lines(before + 200).await?)?;
-        Ok(())
-    });
-}
-
-/// Sets one label after the other until that fails; says how many were acknowledged.
-async fn write_labels(api: Api) -> usize {
-    let mut agents = api.agents();
-    let mut n = 0;
-    loop {
-        let request = UpdateAgentLabelsRequest {
-            agent: "web-1".into(),
-            set: [(format!("n{n}"), "x".to_owned())].into(),
-            ..Default::default()
-        };
-        if agents.update_agent_labels(request).await.is_err() {
-            return n;
-        }
-        n += 1;
-    }
-}
-
-/// Starts and stops a container until that fails. Says whether it runs according to the last answer;
-/// none where the call that failed may have run.
-async fn toggle(api: Api, container: String) -> Option<bool> {
-    let mut containers = api.containers();
-    let agent = "web-2".to_owned();
-    let mut running = true;
-    loop {
-        let (agent, container) = (agent.clone(), container.clone());
-        let result = if running {
-            let timeout = Some(prost_types::Duration::default());
-            let stop = StopContainerRequest { agent, container, timeout, ..Default::default() };
-            containers.stop_container(stop).await.map(|_| ())
-        } else {
-            let start = StartContainerRequest { agent, container };
-            containers.start_container(start).await.map(|_| ())
-        };
-        match result {
-            Ok(()) => running = !running,
-            Err(status) if metadata_of(&status, RAN).as_deref() == Some("NOT_SENT") => {
-                return Some(running);
-            }
-            Err(_) => return None,
-        }
-    }
-}
 
 #[test]
 fn agent_kill_9_comes_back_as_itself_and_leaves_the_containers_alone() {
@@ -126,31 +30,6 @@ fn agent_kill_9_comes_back_as_itself_and_leaves_the_containers_alone() {
         let after = controller.await_state("web-1", AgentState::Connected).await?;
         ensure!(after.epoch >= before.epoch + 3, "{} then {}", before.epoch, after.epoch);
         ensure!(docker.inspect(&container.name, "{{.State.StartedAt}}").await? == started);
-        Ok(())
-    });
-}
-
-#[test]
-fn a_link_that_is_blackholed_is_noticed_by_both_ends_and_comes_back() {
-    scenario(async |world| {
-        let netns = Netns::new()?;
-        let controller = world.controller_with(&[], &format!("{}:0", netns.host())).await?;
-        let spec = AgentSpec::new(world, &controller, "web-1")?.inside(&netns);
-        let agent = world.join(&controller, spec).await?;
-        let dockctl = controller.dockctl().await?;
-
-        netns.blackhole()?;
-        let record = controller.await_state("web-1", AgentState::Offline).await?;
-        ensure!(!record.cause.is_empty(), "it is offline without a cause");
-        ensure!(record.round_trip.is_none(), "an offline agent has a round trip");
-        let listed = dockctl.json(&["agents", "ls"]).await?;
-        ensure!(listed[0]["state"] == "AGENT_STATE_OFFLINE", "{listed}");
-        let lost = agent.process.wait_for_log("no link").await?;
-        ensure!(lost.contains("WARN"), "{lost}");
-
-        netns.heal()?;
-        let record = controller.await_state("web-1", AgentState::Connected).await?;
-        ensure!(record.id == agent.id && record.cause.is_empty(), "{record:?}");
         Ok(())
     });
 }

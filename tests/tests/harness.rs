@@ -4,8 +4,8 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 use dockctl_tests::{
-    DockerProxy, LONG, Netns, Process, SHORT, Signal, TcpProxy, await_until, consecutive_lines,
-    counting_script, scenario,
+    DockerProxy, LONG, Netns, Process, SHORT, Signal, TcpProxy, Way, await_until,
+    consecutive_lines, counting_script, scenario,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -106,7 +106,7 @@ fn a_namespace_swallows_packets_and_heals() {
             Ok(output.stdout == b"hello\n")
         };
         await_until("an answer", SHORT, async || Ok(ask().await?.then_some(()))).await?;
-        netns.blackhole()?;
+        netns.blackhole(Way::Both)?;
         ensure!(!ask().await?, "a packet came through");
         netns.heal()?;
         await_until("an answer", SHORT, async || Ok(ask().await?.then_some(()))).await
