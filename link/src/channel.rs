@@ -13,10 +13,14 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tower::Service;
 
-use crate::wire;
+use crate::{
+    socket::{Close, Socket},
+    wire,
+};
 
 /// Why no connection came about.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +72,9 @@ pub struct Channel {
     sender: http2::SendRequest<Body>,
     /// Where requests are addressed to, for the generated clients' `with_origin`.
     pub origin: Uri,
-    closed: tokio_util::sync::CancellationToken,
+    closed: CancellationToken,
+    cut: CancellationToken,
+    close: Close,
 }
 
 impl Channel {
@@ -87,6 +93,12 @@ impl Channel {
         tokio::time::timeout(wire::HANDSHAKE_TIMEOUT, connect(address, tls, source))
             .await
             .map_err(timeout)?
+    }
+
+    /// The other end is taken for dead: cuts the connection at once, whoever has clones and streams.
+    pub fn reset(&self) {
+        self.close.by_reset();
+        self.cut.cancel();
     }
 
     /// Resolves when the connection has ended.
@@ -112,8 +124,12 @@ async fn connect(
         }
     };
     tcp.set_nodelay(true).map_err(unreachable)?;
+    let close = Close::default();
     let stream = TlsConnector::from(Arc::new(tls))
-        .connect(ServerName::IpAddress(std::net::Ipv4Addr::LOCALHOST.into()), tcp)
+        .connect(
+            ServerName::IpAddress(std::net::Ipv4Addr::LOCALHOST.into()),
+            Socket::new(tcp, close.clone()),
+        )
         .await
         .map_err(|source| DialError::Tls { address: address.to_owned(), source })?;
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
@@ -127,12 +143,16 @@ async fn connect(
         .handshake::<_, Body>(TokioIo::new(stream))
         .await
         .map_err(|source| DialError::Http { address: address.to_owned(), source })?;
-    let closed = tokio_util::sync::CancellationToken::new();
+    let (closed, cut) = (CancellationToken::new(), CancellationToken::new());
     let guard = closed.clone().drop_guard();
+    let was_cut = cut.clone();
     tokio::spawn(async move {
         let _guard = guard;
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "connection ended");
+        tokio::select! {
+            ended = connection => if let Err(error) = ended {
+                tracing::debug!(%error, "connection ended");
+            },
+            () = was_cut.cancelled() => {}
         }
     });
     let origin = Uri::builder()
@@ -141,7 +161,7 @@ async fn connect(
         .path_and_query("/")
         .build()
         .unwrap_or_else(|_| Uri::from_static("https://controller/"));
-    Ok(Channel { sender, origin, closed })
+    Ok(Channel { sender, origin, closed, cut, close })
 }
 
 impl Service<Request<Body>> for Channel {

@@ -15,4 +15,5 @@ pub mod identity;
 pub mod liveness;
 pub mod protocol;
 pub mod quota;
+mod socket;
 pub mod wire;

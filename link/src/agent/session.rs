@@ -120,6 +120,7 @@ pub(super) async fn run(
 
     loop {
         if liveness.state(Instant::now()) == State::Dead {
+            channel.reset();
             return Ended::Lost(format!("nothing heard for {} s", interval.mul_f64(2.8).as_secs()));
         }
         let check = liveness.next_change(Instant::now());

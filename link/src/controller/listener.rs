@@ -20,7 +20,11 @@ use tonic::body::Body;
 use tower::ServiceExt as _;
 
 use super::session::Session;
-use crate::{identity::PeerIdentity, wire};
+use crate::{
+    identity::PeerIdentity,
+    socket::{Close, Socket},
+    wire,
+};
 
 /// Handshakes under way at once; further connections wait in the system's queue.
 const MAX_HANDSHAKES: usize = 256;
@@ -38,6 +42,8 @@ pub struct Peer {
     pub identity: Option<PeerIdentity>,
     /// Cancel it to cut the connection at once.
     pub cut: CancellationToken,
+    /// How a cut closes the connection.
+    pub(crate) close: Close,
     /// The session that this connection opened.
     pub(crate) session: std::sync::OnceLock<Arc<Session>>,
 }
@@ -123,9 +129,11 @@ async fn serve_connection<S>(
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(%address, %error, "cannot set TCP_NODELAY");
     }
+    let close = Close::default();
+    let tcp = Socket::new(tcp, close.clone());
     let Some(tls) = tls else {
         drop(handshake);
-        return serve_http(tcp, address, None, service, cut, shutdown).await;
+        return serve_http(tcp, close, (address, None), service, cut, shutdown).await;
     };
     let accepting = TlsAcceptor::from(tls).accept(tcp);
     let stream = match tokio::time::timeout(wire::HANDSHAKE_TIMEOUT, accepting).await {
@@ -136,13 +144,13 @@ async fn serve_connection<S>(
     drop(handshake);
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let identity = certificate.and_then(|der| PeerIdentity::from_certificate(der));
-    serve_http(stream, address, identity, service, cut, shutdown).await;
+    serve_http(stream, close, (address, identity), service, cut, shutdown).await;
 }
 
 async fn serve_http<S, IO>(
     io: IO,
-    address: SocketAddr,
-    identity: Option<PeerIdentity>,
+    close: Close,
+    (address, identity): (SocketAddr, Option<PeerIdentity>),
     service: S,
     cut: CancellationToken,
     shutdown: CancellationToken,
@@ -154,7 +162,8 @@ async fn serve_http<S, IO>(
         + 'static,
     S::Future: Send,
 {
-    let peer = Arc::new(Peer { address, identity, cut: cut.clone(), session: Default::default() });
+    let peer =
+        Arc::new(Peer { address, identity, cut: cut.clone(), close, session: Default::default() });
     let service = service.map_request(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
         request

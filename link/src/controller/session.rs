@@ -27,6 +27,7 @@ use crate::{
     calls::{Calls, Refused},
     liveness::{Liveness, State},
     quota::Quota,
+    socket::Close,
     wire,
 };
 
@@ -90,6 +91,7 @@ pub struct Session {
     liveness: Mutex<Liveness>,
     over: CancellationToken,
     cut: CancellationToken,
+    close: Close,
 }
 
 impl std::fmt::Debug for Session {
@@ -152,6 +154,7 @@ impl Session {
             liveness: Mutex::new(Liveness::new(admission.heartbeat, Instant::now())),
             over: CancellationToken::new(),
             cut: peer.cut.clone(),
+            close: peer.close.clone(),
         });
         (session, frames)
     }
@@ -409,6 +412,7 @@ async fn drive(
         }
         let state = lock(&session.liveness).state(Instant::now());
         if state == State::Dead {
+            session.close.by_reset();
             let silence = heartbeat.mul_f64(2.8).as_secs();
             return format!("nothing heard for {silence} s");
         }
