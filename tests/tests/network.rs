@@ -53,7 +53,7 @@ fn with_30_percent_of_packets_lost_calls_end_honestly_and_the_agent_is_there_aft
     scenario(async |world| {
         let far = Far::new(world).await?;
         far.netns.lose(30)?;
-        let tally = far.call_for(Duration::from_secs(rounds(30, 5 * 60))).await?;
+        let tally = far.call_for(Duration::from_secs(rounds(20, 5 * 60))).await?;
         far.netns.heal()?;
         let record = far.controller.await_state("web-1", AgentState::Connected).await?;
         ensure!(record.id == far.agent.id, "it came back as another");

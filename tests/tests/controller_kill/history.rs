@@ -104,6 +104,28 @@ pub(crate) fn each_call_ran_as_told(calls: &[Call], events: &[u8]) -> Result<()>
     Ok(())
 }
 
+#[test]
+fn a_call_that_ran_twice_or_untold_is_found() {
+    let call = |sent, outcome| Call { container: "c".into(), action: "start", sent, outcome };
+    let calls =
+        [call(10, Outcome::Acknowledged), call(20, Outcome::NotSent), call(30, Outcome::MaybeRan)];
+    let judged = |times: &[u128]| {
+        let event = |time| {
+            format!(
+                r#"{{"Action":"start","Actor":{{"Attributes":{{"name":"c"}}}},"timeNano":{time}}}"#
+            )
+        };
+        let events: Vec<String> = times.iter().map(event).collect();
+        each_call_ran_as_told(&calls, events.join("\n").as_bytes())
+    };
+    for good in [&[5, 11][..], &[11, 31], &[11, 99]] {
+        judged(good).unwrap();
+    }
+    for bad in [&[][..], &[11, 12], &[11, 21], &[11, 31, 32]] {
+        judged(bad).unwrap_err();
+    }
+}
+
 /// The writes to the controller's own store.
 #[derive(Debug, Default)]
 pub(crate) struct Writes {
