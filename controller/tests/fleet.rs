@@ -163,7 +163,8 @@ async fn an_ended_certificate_renews_itself_with_the_old_key() {
 async fn a_renewal_with_a_certificate_from_before_the_last_one_locks_both_machines() {
     let (world, identity) = enrolled_for_a_second().await;
     let mut copy = identity.copied_disk();
-    await_end(&copy.host.certificate.lock().unwrap().clone()).await;
+    let ends = copy.host.certificate.lock().unwrap().clone();
+    await_end(&ends).await;
     let mut original = identity.connect(&world).await;
     copy = copy.start(&world);
     for side in [&mut copy, &mut original] {

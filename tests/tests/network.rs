@@ -82,7 +82,7 @@ fn on_256_kbit_a_large_log_comes_whole_while_the_agent_stays_online_and_answers(
             }
             anyhow::Ok(tally)
         };
-        let tally = far.stays_online(pulled).await?;
+        let tally = far.stays_online(Box::pin(pulled)).await?;
         ensure!(pull.exit_code().await? == 0, "{}", pull.tail());
         ensure!(pull.stdout()? == docker.raw(&["logs", &large.name]).await?.stdout, "not whole");
         ensure!(tally.failed.is_empty(), "calls beside it failed: {tally:?}");
@@ -124,7 +124,7 @@ async fn stays_online_with_loss(world: &World, percent: u32) -> Result<()> {
     let far = Far::new(world).await?;
     far.netns.lose(percent)?;
     let time = Duration::from_secs(rounds(40, 30 * 60));
-    let tally = far.stays_online(far.call_for(time)).await?;
+    let tally = far.stays_online(Box::pin(far.call_for(time))).await?;
     println!("{percent} % lost for {time:?}: {tally:?}");
     Ok(())
 }
@@ -227,7 +227,7 @@ impl<'w> Far<'w> {
         let suspected = AtomicUsize::new(0);
         let done = tokio::select! {
             done = work => done?,
-            ended = self.is_told_offline(&suspected) => {
+            ended = Box::pin(self.is_told_offline(&suspected)) => {
                 ended?;
                 bail!("the watch has ended");
             }
