@@ -96,7 +96,7 @@ async fn noticed_by_both_ends(world: &World, way: Way) -> Result<()> {
     let dockctl = far.controller.dockctl().await?;
     let begin = Instant::now();
     far.netns.blackhole(way)?;
-    let (record, lost) = tokio::try_join!(
+    let ((record, here), (lost, there)) = tokio::try_join!(
         async {
             let record = far.controller.await_state("web-1", AgentState::Offline).await?;
             anyhow::Ok((record, begin.elapsed()))
@@ -106,7 +106,6 @@ async fn noticed_by_both_ends(world: &World, way: Way) -> Result<()> {
             anyhow::Ok((line, begin.elapsed()))
         }
     )?;
-    let ((record, here), (lost, there)) = (record, lost);
     ensure!(lost.contains("WARN"), "{lost}");
     ensure!(!record.cause.is_empty(), "it is offline without a cause");
     ensure!(record.round_trip.is_none(), "an offline agent has a round trip");
