@@ -1,15 +1,20 @@
 //! A network of the scenario's own: a namespace tied to the host by a pair of virtual interfaces, in
 //! which nft can swallow packets and tc can slow them down. Needs root.
 
-use std::process::Command;
+use std::{env, fs::File, process::Command};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
+
+/// Blocks of four addresses in 198.51.100.0/24.
+const BLOCKS: u32 = 64;
 
 /// One namespace with one interface. Removed when dropped.
 #[derive(Debug)]
 pub struct Netns {
     name: String,
     host: String,
+    /// Keeps its addresses from the scenarios that run beside it.
+    _claim: File,
 }
 
 /// Which packets of the namespace are swallowed.
@@ -40,7 +45,7 @@ fn table(way: Way, packets: &str) -> String {
 }
 
 impl Netns {
-    /// Makes a namespace with addresses from 192.0.2.0/24, which belongs to documentation, so that no
+    /// Makes a namespace with addresses from 198.51.100.0/24, which belongs to documentation, so that no
     /// real network is hidden. `name` has at most 9 characters: interfaces' names are short.
     ///
     /// # Errors
@@ -49,13 +54,13 @@ impl Netns {
         let pid = std::process::id();
         let name = format!("dt{pid}");
         let (host_end, ns_end) = (format!("dt{pid}h"), format!("dt{pid}n"));
-        // Scenarios run two at a time, each in a process of its own.
-        let block = pid % 63 * 4;
-        let host = format!("192.0.2.{}", block + 1);
-        let inside = format!("192.0.2.{}", block + 2);
+        let (block, claim) = free_block()?;
+        let block = block * 4;
+        let host = format!("198.51.100.{}", block + 1);
+        let inside = format!("198.51.100.{}", block + 2);
 
         ip(&["netns", "add", &name])?;
-        let netns = Self { name, host };
+        let netns = Self { name, host, _claim: claim };
         ip(&[
             "link",
             "add",
@@ -125,6 +130,19 @@ impl Netns {
     fn nft(&self, rules: &str) -> Result<()> {
         run(Command::new("ip").args(["netns", "exec", &self.name, "nft", rules]))
     }
+}
+
+/// A block of four addresses that no other scenario's process has: it is locked as long as the file is
+/// open.
+fn free_block() -> Result<(u32, File)> {
+    for block in 0..BLOCKS {
+        let path = env::temp_dir().join(format!("dockctl-e2e-block-{block}"));
+        let file = File::create(&path)?;
+        if file.try_lock().is_ok() {
+            return Ok((block, file));
+        }
+    }
+    bail!("all {BLOCKS} blocks of addresses are taken")
 }
 
 impl Drop for Netns {
