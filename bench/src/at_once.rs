@@ -86,7 +86,7 @@ async fn one_hop(routes: Routes) -> Result<Ready> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?.to_string();
     let tls = Some(Arc::new(users_config(Arc::new(certificate))?));
-    let port = Port { listener, tls, service: routes, max_connections: 128 };
+    let port = Port { listener, tls, service: routes, max_connections: 128, session_within: None };
     tokio::spawn(port.serve(CancellationToken::new()));
     Ok(Ready { address, ca: hex::encode(root) })
 }

@@ -169,6 +169,7 @@ impl Controller {
             tls: Some(Arc::new(tls::users_config(self.certificate.served.clone())?)),
             service: tower::service_fn(move |request| service.clone().serve(request)),
             max_connections: MAX_CONNECTIONS,
+            session_within: None,
         };
         let ca = self.certificate.ca.certificate_der();
         let link = Port {
@@ -176,6 +177,7 @@ impl Controller {
             tls: Some(Arc::new(tls::agents_config(ca, self.certificate.served.clone())?)),
             service: router(self.link_host.clone()),
             max_connections: MAX_CONNECTIONS,
+            session_within: Some(wire::SESSION_WITHIN),
         };
         let store = self.metrics_service.store.clone();
         let users = tokio::spawn(users.serve(stop_users.clone()));

@@ -36,6 +36,23 @@ pub const MAX_INLINE: usize = 64 * 1024;
 /// Largest request message that is forwarded, bytes.
 pub const MAX_REQUEST: usize = 256 * 1024;
 
+/// Handshakes under way on one port. Each may cost 0.25 ms of CPU (FACTS) and holds some 40 KB; this
+/// many keep both cores busy, more would only wait for each other.
+pub const MAX_HANDSHAKES: usize = 256;
+/// Of these, handshakes of one address: a quarter, so that it takes more than one to fill them.
+pub const MAX_HANDSHAKES_OF_ONE: usize = MAX_HANDSHAKES / 4;
+/// Connections that shake hands or wait for their turn. Each holds a file descriptor and little else;
+/// beyond it new ones wait in the system's queue.
+pub const MAX_UNFINISHED: usize = 2_048;
+/// Of these, connections of one address; beyond it new ones are closed. Thousands of agents behind one
+/// address are normal, so what is limited is how many begin at once, not how many there are: at 0.5 ms
+/// each this many are let in within the second that an agent waits before it dials again.
+pub const MAX_UNFINISHED_OF_ONE: usize = MAX_UNFINISHED / 4;
+
+/// How long after its handshake a connection to the agents' port may be without a session. An agent
+/// opens it at once; Enroll and Renew on a connection of their own take one round trip.
+pub const SESSION_WITHIN: Duration = Duration::from_secs(30);
+
 /// TCP connect, TLS handshake, and the wait for Welcome or the first Serve message, each.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -12,22 +12,23 @@ use hyper_util::{
 use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::Semaphore,
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::body::Body;
 use tower::ServiceExt as _;
 
-use super::session::Session;
+use super::{
+    gate::{Gate, Place},
+    session::Session,
+};
 use crate::{
     identity::PeerIdentity,
     socket::{Close, Socket},
     wire,
 };
 
-/// Handshakes under way at once; further connections wait in the system's queue.
-const MAX_HANDSHAKES: usize = 256;
 /// How long open streams may go on after the drain began.
 const DRAIN: Duration = Duration::from_secs(30);
 /// The wait after the system refused a new connection (no file descriptors left).
@@ -58,6 +59,17 @@ pub struct Port<S> {
     pub service: S,
     /// Connections at once; beyond it new ones are closed.
     pub max_connections: usize,
+    /// Connections that have no agent's session after this time are ended; None where there are none.
+    pub session_within: Option<Duration>,
+}
+
+/// What every connection of a port shares.
+#[derive(Clone)]
+struct Shared<S> {
+    tls: Option<Arc<ServerConfig>>,
+    service: S,
+    session_within: Option<Duration>,
+    shutdown: CancellationToken,
 }
 
 impl<S> Port<S>
@@ -70,14 +82,20 @@ where
 {
     /// Serves until `shutdown`, then lets open streams end for up to 30 s.
     pub async fn serve(self, shutdown: CancellationToken) {
-        let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+        let gate = Gate::new();
         let connections = Arc::new(Semaphore::new(self.max_connections));
         let tasks = TaskTracker::new();
         let cut_all = CancellationToken::new();
+        let shared = Shared {
+            tls: self.tls,
+            service: self.service,
+            session_within: self.session_within,
+            shutdown: shutdown.clone(),
+        };
         loop {
-            let permit = tokio::select! {
+            let place = tokio::select! {
                 () = shutdown.cancelled() => break,
-                permit = handshakes.clone().acquire_owned() => permit,
+                place = gate.place() => place,
             };
             let accepted = tokio::select! {
                 () = shutdown.cancelled() => break,
@@ -91,15 +109,18 @@ where
                     continue;
                 }
             };
+            let Some(place) = place.and_then(|place| gate.enter(address.ip(), place)) else {
+                tracing::debug!(%address, "too many unfinished connections of its address; closed");
+                continue;
+            };
             let Ok(slot) = connections.clone().try_acquire_owned() else {
                 tracing::warn!(%address, "too many connections; closed");
                 continue;
             };
-            let (tls, service) = (self.tls.clone(), self.service.clone());
-            let (cut, shutdown) = (cut_all.child_token(), shutdown.clone());
+            let (shared, cut) = (shared.clone(), cut_all.child_token());
             tasks.spawn(async move {
                 let _slot = slot;
-                serve_connection(tcp, address, tls, service, permit.ok(), cut, shutdown).await;
+                serve_connection(tcp, address, place, shared, cut).await;
             });
         }
         tasks.close();
@@ -114,11 +135,9 @@ where
 async fn serve_connection<S>(
     tcp: TcpStream,
     address: SocketAddr,
-    tls: Option<Arc<ServerConfig>>,
-    service: S,
-    handshake: Option<OwnedSemaphorePermit>,
+    place: Place,
+    shared: Shared<S>,
     cut: CancellationToken,
-    shutdown: CancellationToken,
 ) where
     S: tower::Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>
         + Clone
@@ -131,29 +150,31 @@ async fn serve_connection<S>(
     }
     let close = Close::default();
     let tcp = Socket::new(tcp, close.clone());
-    let Some(tls) = tls else {
-        drop(handshake);
-        return serve_http(tcp, close, (address, None), service, cut, shutdown).await;
+    let Some(tls) = shared.tls.clone() else {
+        drop(place);
+        return serve_http(tcp, close, (address, None), shared, cut).await;
     };
-    let accepting = TlsAcceptor::from(tls).accept(tcp);
+    let accepting = async {
+        let _turn = place.turn().await;
+        TlsAcceptor::from(tls).accept(tcp).await
+    };
     let stream = match tokio::time::timeout(wire::HANDSHAKE_TIMEOUT, accepting).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::debug!(%address, %error, "TLS handshake failed"),
         Err(_) => return tracing::debug!(%address, "TLS handshake timed out"),
     };
-    drop(handshake);
+    drop(place);
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let identity = certificate.and_then(|der| PeerIdentity::from_certificate(der));
-    serve_http(stream, close, (address, identity), service, cut, shutdown).await;
+    serve_http(stream, close, (address, identity), shared, cut).await;
 }
 
 async fn serve_http<S, IO>(
     io: IO,
     close: Close,
     (address, identity): (SocketAddr, Option<PeerIdentity>),
-    service: S,
+    shared: Shared<S>,
     cut: CancellationToken,
-    shutdown: CancellationToken,
 ) where
     IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     S: tower::Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>
@@ -164,7 +185,9 @@ async fn serve_http<S, IO>(
 {
     let peer =
         Arc::new(Peer { address, identity, cut: cut.clone(), close, session: Default::default() });
-    let service = service.map_request(move |mut request: Request<Incoming>| {
+    let sessionless = without_session(shared.session_within, peer.clone());
+    tokio::pin!(sessionless);
+    let service = shared.service.map_request(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
         request
     });
@@ -182,7 +205,10 @@ async fn serve_http<S, IO>(
     let result = tokio::select! {
         result = &mut connection => result,
         () = cut.cancelled() => return,
-        () = shutdown.cancelled() => {
+        () = &mut sessionless => {
+            return tracing::debug!(%address, "a connection without a session; closed");
+        }
+        () = shared.shutdown.cancelled() => {
             connection.as_mut().graceful_shutdown();
             tokio::select! {
                 result = &mut connection => result,
@@ -193,4 +219,15 @@ async fn serve_http<S, IO>(
     if let Err(error) = result {
         tracing::debug!(%address, %error, "connection ended");
     }
+}
+
+/// Resolves when a connection has had its time and opened no session; else never.
+async fn without_session(within: Option<Duration>, peer: Arc<Peer>) {
+    if let Some(within) = within {
+        tokio::time::sleep(within).await;
+        if peer.session.get().is_none() {
+            return;
+        }
+    }
+    std::future::pending().await
 }

@@ -1,9 +1,10 @@
 //! The controller's end: accepts connections, admits sessions, carries calls down and answers up.
 //!
-//! [`listener`] owns sockets, [`tls`] trust, [`service`] the four rpcs, [`session`] one agent's
+//! [`listener`] owns sockets, `gate` says who may begin, [`tls`] trust, [`service`] the four rpcs, [`session`] one agent's
 //! session, [`body`] the answer of one call. The fleet's state is behind [`Host`].
 
 pub mod body;
+mod gate;
 pub mod listener;
 mod service;
 pub mod session;

@@ -1,7 +1,8 @@
 //! An agent with services made for the test, and a host that admits whom it is told to, over a real TLS
 //! connection on loopback.
 
-#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)] // a test fails by panicking
+// Each test file uses its own part of it, and a test fails by panicking.
+#![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 use std::{
     net::SocketAddr,
@@ -23,7 +24,7 @@ use dockctl_link::{
     agent::{self, Connector, HostResult, Updates},
     controller::{self, Admission, CallSpec, PeerIdentity, Session, Update, listener::Port, tls},
     framing::{self, Deframer},
-    identity,
+    identity, wire,
 };
 use futures_util::{StreamExt as _, stream};
 use http_body::Frame;
@@ -264,6 +265,11 @@ impl Drop for World {
 
 impl World {
     pub async fn new() -> Self {
+        Self::with_session_within(wire::SESSION_WITHIN).await
+    }
+
+    /// A controller that ends connections which have no session after this time.
+    pub async fn with_session_within(session_within: Duration) -> Self {
         let ca = Ca::new();
         let (closed_tx, closed) = mpsc::unbounded_channel();
         let hub = Arc::new(Hub {
@@ -284,6 +290,7 @@ impl World {
             tls: Some(Arc::new(tls::agents_config(ca.der.clone(), served).unwrap())),
             service: controller::router(hub.clone()),
             max_connections: 100,
+            session_within: Some(session_within),
         };
         let stop = CancellationToken::new();
         tokio::spawn(port.serve(stop.clone()));
