@@ -59,7 +59,7 @@ impl Agents {
     /// The agent as it is after its record was stored.
     fn stored(&self, record: AgentRecord) -> Result<Agent, Status> {
         let id = record.id.clone();
-        self.registry.put(record);
+        self.registry.refresh(record);
         self.registry.agent(&id)
     }
 }

@@ -24,7 +24,7 @@ use tonic::{Code, Status};
 use super::registry::Registry;
 use crate::{
     app::enroll::Enroller,
-    store::{self, AgentRefused, Connection, unix_ms},
+    store::{self, AgentRefused, Connection, StoreError, unix_ms},
 };
 
 /// The controller as the link sees it.
@@ -53,7 +53,7 @@ impl LinkHost {
         let record = self.store.lock_agent(agent_id, CLONED).await?;
         tracing::error!(agent = %record.name, "ALARM: {CLONED}");
         metrics::counter!("dockctl_identities_locked_total").increment(1);
-        self.registry.put(record);
+        self.registry.refresh(record);
         self.registry.expel(agent_id, Reason::Locked, CLONED);
         Ok(())
     }
@@ -78,7 +78,11 @@ impl Host for LinkHost {
         let response = self.enroller.enroll(request, from, SystemTime::now()).await?;
         let record = self.store.agent(&response.agent_id).await?;
         tracing::info!(agent = %record.name, id = %record.id, %from, "enrolled");
-        self.registry.put(record);
+        self.registry.enrolled(record);
+        // Deleted while it enrolled: whoever deleted it may have found nothing to forget.
+        if let Err(StoreError::NotFound) = self.store.agent(&response.agent_id).await {
+            self.registry.remove(&response.agent_id);
+        }
         Ok(response)
     }
 
@@ -122,7 +126,7 @@ impl Host for LinkHost {
             Ok(record) => record,
             Err(refused) => return Err(self.refused(&peer.agent_id, refused).await),
         };
-        if !self.registry.admit_process(&peer.agent_id, &hello.process_id) {
+        if !self.registry.admit_process(&peer.agent_id, &hello.process_id, record.epoch) {
             self.lock(&peer.agent_id).await?;
             return Err(status(Code::PermissionDenied, reason::IDENTITY_LOCKED, CLONED, &[]));
         }

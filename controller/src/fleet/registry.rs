@@ -75,8 +75,15 @@ struct Entry {
     session: Option<Arc<Session>>,
     cause: String,
     view: View,
-    process: Option<String>,
+    process: Option<Process>,
     former: VecDeque<String>,
+}
+
+/// The agent's process that was admitted last.
+struct Process {
+    id: String,
+    /// Of its newest session.
+    epoch: u64,
 }
 
 impl Entry {
@@ -91,8 +98,36 @@ impl Entry {
         }
     }
 
+    /// Keeps a process that another one has replaced in mind.
+    fn remember(&mut self, process: String) {
+        if self.former.contains(&process) {
+            return;
+        }
+        self.former.push_back(process);
+        if self.former.len() > FORMER {
+            self.former.pop_front();
+        }
+    }
+
+    fn take(&mut self, record: AgentRecord) {
+        if record.revision >= self.record.revision {
+            self.record = record;
+        }
+    }
+
+    /// The session, where the agent may be used: one that is kept out has a moment to read why, and
+    /// is no longer believed or asked from the start of it.
+    fn session(&self) -> Option<&Arc<Session>> {
+        self.session.as_ref().filter(|_| self.record.standing == Standing::Active)
+    }
+
+    /// Whether this is the session of an agent that may be used.
+    fn is_current(&self, session: &Session) -> bool {
+        self.session().is_some_and(|current| current.epoch == session.epoch)
+    }
+
     fn stale_cause(&self) -> Option<String> {
-        if self.session.is_none() {
+        if self.session().is_none() {
             return Some(self.offline_cause());
         }
         let engine = &self.view.engine;
@@ -111,7 +146,7 @@ impl Entry {
 
     fn to_agent(&self) -> Agent {
         let record = &self.record;
-        let health = self.session.as_ref().map(|s| s.health());
+        let health = self.session().map(|s| s.health());
         let (running, total) = self.view.counts();
         let duration = |d: Duration| prost_types::Duration::try_from(d).ok();
         let time = |ms: i64| Some(system_time(ms).into());
@@ -139,7 +174,7 @@ impl Entry {
             .into(),
             enrolled_at: time(record.enrolled_at),
             last_seen_at: heard.or_else(|| record.last_seen_at.map(system_time)).map(Into::into),
-            connected_at: self.session.as_ref().map(|s| s.opened_at.into()),
+            connected_at: self.session().map(|s| s.opened_at.into()),
             round_trip: health.as_ref().and_then(|h| h.round_trip).and_then(duration),
             clock_offset: health.as_ref().and_then(|h| h.clock_offset_ms).map(|ms| {
                 prost_types::Duration {
@@ -204,14 +239,14 @@ impl Registry {
 
     // --- what the store has written
 
-    /// Takes in a record that the store has written.
-    pub fn put(&self, record: AgentRecord) {
+    /// Takes in an agent that has enrolled, now or before.
+    pub fn enrolled(&self, record: AgentRecord) {
         let id = record.id.clone();
         {
             let mut fleet = self.write();
             fleet.by_name.insert(record.name.clone(), id.clone());
             match fleet.agents.get_mut(&id) {
-                Some(entry) => entry.record = record,
+                Some(entry) => entry.take(record),
                 None => {
                     fleet.agents.insert(id.clone(), Entry::new(record));
                 }
@@ -220,17 +255,14 @@ impl Registry {
         self.changed(&id);
     }
 
-    /// Takes in the record of an agent that is connecting or renewing. A deletion or revocation that
-    /// came in between stands.
+    /// Takes in a record that the store has written. Writers of one agent may come in another order
+    /// than they wrote: the newest record stays, and a deleted agent stays deleted.
     pub fn refresh(&self, record: AgentRecord) {
         let id = record.id.clone();
         {
             let mut fleet = self.write();
             let Some(entry) = fleet.agents.get_mut(&id) else { return };
-            if entry.record.standing != Standing::Active && record.standing == Standing::Active {
-                return;
-            }
-            entry.record = record;
+            entry.take(record);
         }
         self.changed(&id);
     }
@@ -241,7 +273,10 @@ impl Registry {
         let gone = {
             let mut fleet = self.write();
             let gone = fleet.agents.remove(id);
-            if let Some(entry) = &gone {
+            // A new agent may have the name already.
+            if let Some(entry) = &gone
+                && fleet.by_name.get(&entry.record.name).is_some_and(|named| named == id)
+            {
                 fleet.by_name.remove(&entry.record.name);
             }
             gone
@@ -271,19 +306,21 @@ impl Registry {
     // --- what the link tells
 
     /// Whether this process may speak for the agent. False when it had been replaced by another one:
-    /// then two living machines share one identity.
-    pub fn admit_process(&self, id: &str, process: &str) -> bool {
+    /// then two living machines share one identity. Which came first is told by the epoch, since
+    /// admissions at the same moment may get here in any order.
+    pub fn admit_process(&self, id: &str, process: &str, epoch: u64) -> bool {
         let mut fleet = self.write();
         let Some(entry) = fleet.agents.get_mut(id) else { return true };
-        if entry.former.iter().any(|former| former == process) {
-            return false;
-        }
-        if entry.process.as_deref() != Some(process) {
-            if let Some(former) = entry.process.replace(process.to_owned()) {
-                entry.former.push_back(former);
-            }
-            if entry.former.len() > FORMER {
-                entry.former.pop_front();
+        match &mut entry.process {
+            Some(current) if current.id == process => current.epoch = current.epoch.max(epoch),
+            // It came before the one that is current, and so is a former one.
+            Some(current) if epoch < current.epoch => entry.remember(process.to_owned()),
+            _ if entry.former.iter().any(|former| former == process) => return false,
+            _ => {
+                let newest = Process { id: process.to_owned(), epoch };
+                if let Some(former) = entry.process.replace(newest) {
+                    entry.remember(former.id);
+                }
             }
         }
         true
@@ -326,7 +363,7 @@ impl Registry {
         {
             let mut fleet = self.write();
             let Some(entry) = fleet.agents.get_mut(&session.agent_id) else { return };
-            if entry.session.as_ref().is_none_or(|s| s.epoch != session.epoch) {
+            if !entry.is_current(session) {
                 return;
             }
             work(&mut entry.view);
@@ -336,9 +373,11 @@ impl Registry {
         }
     }
 
-    /// An event came from a session.
+    /// An event came from a session; only that of the agent's current one is passed on.
     pub fn event(&self, session: &Session, event: Event) {
-        self.happened(session, Happened::Event(event));
+        if self.read().agents.get(&session.agent_id).is_some_and(|e| e.is_current(session)) {
+            self.happened(session, Happened::Event(event));
+        }
     }
 
     /// A session's measurements changed.
@@ -386,7 +425,7 @@ impl Registry {
     /// How many agents have a session, and how many there are.
     pub fn counts(&self) -> (usize, usize) {
         let fleet = self.read();
-        let connected = fleet.agents.values().filter(|e| e.session.is_some()).count();
+        let connected = fleet.agents.values().filter(|e| e.session().is_some()).count();
         (connected, fleet.agents.len())
     }
 
@@ -394,7 +433,7 @@ impl Registry {
     pub fn session(&self, name_or_id: &str) -> Result<Arc<Session>, Status> {
         let fleet = self.read();
         let entry = fleet.find(name_or_id).ok_or_else(|| not_found(name_or_id))?;
-        entry.session.clone().ok_or_else(|| offline(entry))
+        entry.session().cloned().ok_or_else(|| offline(entry))
     }
 
     /// Every selected agent: its id and name, and its session or why it has none; ordered by name.
@@ -406,7 +445,7 @@ impl Registry {
         let selected = fleet.agents.values().filter(|e| selector.matches(&e.record.labels));
         let mut sessions: Vec<_> = selected
             .map(|e| {
-                let session = e.session.clone().ok_or_else(|| offline(e));
+                let session = e.session().cloned().ok_or_else(|| offline(e));
                 (e.record.id.clone(), e.record.name.clone(), session)
             })
             .collect();
@@ -428,7 +467,7 @@ impl Registry {
         selected.sort_by(|a, b| a.record.name.cmp(&b.record.name));
         for entry in selected {
             let cause = entry.stale_cause();
-            let as_of = match &entry.session {
+            let as_of = match entry.session() {
                 Some(session) if cause.is_none() => Some(session.health().heard_at),
                 _ => entry.view.as_of,
             };
@@ -480,3 +519,6 @@ fn offline(entry: &Entry) -> Status {
         ],
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -158,6 +158,9 @@ pub struct AgentRecord {
     pub platform: String,
     /// Where it dialled from at its newest link, or enrolled from before that.
     pub address: String,
+    /// Grows with each write to this record but those of `last_seen_at` alone, so that of two copies
+    /// one can tell the newer.
+    pub revision: u64,
 }
 
 /// What a host that enrols brings along.

@@ -30,6 +30,7 @@ where
     lost_answers_to_renewals_are_no_clone(&*make().await).await;
     standings_keep_an_agent_out(&*make().await).await;
     sessions_count_up(&*make().await).await;
+    each_write_makes_a_newer_revision(&*make().await).await;
     agents_are_listed_found_labelled_and_deleted(&*make().await).await;
     last_seen_only_moves_forward(&*make().await).await;
     writes_at_once_are_all_kept(make().await).await;
@@ -240,6 +241,7 @@ async fn enrolment_takes_a_use_and_merges_labels(store: &dyn Store) {
         version: String::new(),
         platform: String::new(),
         address: "192.0.2.7:40000".to_owned(),
+        revision: 1,
     };
     assert_eq!(agent, expected);
     assert_eq!(store.agent("web-1").await.unwrap(), expected);
@@ -284,7 +286,8 @@ async fn a_repeated_enrolment_returns_the_same_agent(store: &dyn Store) {
     let again =
         Enrollment { new_id: "another".to_owned(), ..enrollment("secret for web-1", "web-1") };
     let repeated = store.enroll_agent(again.clone(), NOW).await.unwrap();
-    assert_eq!(repeated, first, "although the token is used up");
+    let same = AgentRecord { revision: repeated.revision, ..first.clone() };
+    assert_eq!(repeated, same, "although the token is used up");
     let late = NOW + 3 * DAY;
     let again = Enrollment { certificate_expires_at: late + DAY, ..again };
     let repeated = store.enroll_agent(again.clone(), late).await.unwrap();
@@ -437,6 +440,26 @@ async fn agents_are_listed_found_labelled_and_deleted(store: &dyn Store) {
     store.create_join_token(join_token("new", 1)).await.unwrap();
     let successor = Enrollment { new_id: "new-id".to_owned(), ..enrollment("new", "db-1") };
     store.enroll_agent(successor, NOW).await.unwrap();
+}
+
+async fn each_write_makes_a_newer_revision(store: &dyn Store) {
+    let first = enrolled(store, "web-1").await;
+    let id = first.id.as_str();
+    let (none, labels) = (map(&[]), map(&[("env", "test")]));
+    let again = enrollment("secret for web-1", "web-1");
+    let records = [
+        first.clone(),
+        store.enroll_agent(again, NOW).await.unwrap(),
+        store.connect_agent(id, connection(1), NOW).await.unwrap(),
+        store.renew_agent(id, 1, &hash("key 2"), NOW + DAY, NOW).await.unwrap(),
+        store.connect_agent(id, connection(2), NOW).await.unwrap(),
+        store.update_agent_labels(id, &labels, &[]).await.unwrap(),
+        store.update_agent_labels(id, &none, &["env".to_owned()]).await.unwrap(),
+        store.lock_agent(id, "two machines").await.unwrap(),
+        store.revoke_agent(id, "stolen").await.unwrap(),
+    ];
+    assert!(records.is_sorted_by(|a, b| a.revision < b.revision), "{records:?}");
+    assert_eq!(store.agent(id).await.unwrap(), records[8]);
 }
 
 async fn last_seen_only_moves_forward(store: &dyn Store) {

@@ -55,8 +55,8 @@ pub(super) async fn enroll(
     sqlx::query(
         "INSERT INTO agents (id, name, labels, standing, standing_reason, join_token_id, \
          join_secret_hash, key_fingerprint, generation_issued, generation_confirmed, \
-         certificate_expires_at, enrolled_at, epoch, version, platform, address) \
-         VALUES (?, ?, ?, 'active', '', ?, ?, ?, ?, 0, ?, ?, 0, '', '', ?)",
+         certificate_expires_at, enrolled_at, epoch, version, platform, address, revision) \
+         VALUES (?, ?, ?, 'active', '', ?, ?, ?, ?, 0, ?, ?, 0, '', '', ?, 1)",
     )
     .bind(&e.new_id)
     .bind(e.name)
@@ -84,12 +84,15 @@ async fn again(
         Standing::Revoked { reason } => Ok(Err(EnrollRefused::Revoked { reason })),
         Standing::Locked { reason } => Ok(Err(EnrollRefused::Locked { reason })),
         Standing::Active => {
-            sqlx::query("UPDATE agents SET certificate_expires_at = max(certificate_expires_at, ?) WHERE id = ?")
-                .bind(certificate_expires_at)
-                .bind(&agent.id)
-                .execute(&mut *c)
-                .await
-                .map_err(failed)?;
+            sqlx::query(
+                "UPDATE agents SET revision = revision + 1, \
+                 certificate_expires_at = max(certificate_expires_at, ?) WHERE id = ?",
+            )
+            .bind(certificate_expires_at)
+            .bind(&agent.id)
+            .execute(&mut *c)
+            .await
+            .map_err(failed)?;
             by_id(c, &agent.id).await.map(Ok)
         }
     }
@@ -107,7 +110,7 @@ pub(super) async fn renew(
         return Ok(Err(refused));
     }
     let renewed = sqlx::query(
-        "UPDATE agents SET generation_issued = max(generation_issued, ?) + 1, key_fingerprint = ?, \
+        "UPDATE agents SET revision = revision + 1, generation_issued = max(generation_issued, ?) + 1, key_fingerprint = ?, \
          certificate_expires_at = ?, last_seen_at = ? WHERE id = ?",
     )
     .bind(column(presented))
@@ -135,7 +138,7 @@ pub(super) async fn connect(
         return Ok(Err(refused));
     }
     sqlx::query(
-        "UPDATE agents SET epoch = epoch + 1, last_seen_at = ?, version = ?, platform = ?, \
+        "UPDATE agents SET revision = revision + 1, epoch = epoch + 1, last_seen_at = ?, version = ?, platform = ?, \
          address = ? WHERE id = ?",
     )
     .bind(now)
@@ -184,7 +187,7 @@ async fn admit(
     }
     if presented > agent.generation_confirmed {
         sqlx::query(
-            "UPDATE agents SET generation_confirmed = ?1, \
+            "UPDATE agents SET revision = revision + 1, generation_confirmed = ?1, \
              generation_issued = max(generation_issued, ?1) WHERE id = ?2",
         )
         .bind(column(presented))
@@ -201,7 +204,7 @@ pub(super) async fn revoke(
     id: String,
     reason: String,
 ) -> Result<AgentRecord, StoreError> {
-    sqlx::query("UPDATE agents SET standing = 'revoked', standing_reason = ? WHERE id = ?")
+    sqlx::query("UPDATE agents SET revision = revision + 1, standing = 'revoked', standing_reason = ? WHERE id = ?")
         .bind(reason)
         .bind(&id)
         .execute(&mut *c)
@@ -216,7 +219,7 @@ pub(super) async fn lock(
     reason: String,
 ) -> Result<AgentRecord, StoreError> {
     sqlx::query(
-        "UPDATE agents SET standing = 'locked', standing_reason = ? \
+        "UPDATE agents SET revision = revision + 1, standing = 'locked', standing_reason = ? \
          WHERE id = ? AND standing = 'active'",
     )
     .bind(reason)
@@ -242,16 +245,16 @@ pub(super) async fn update_labels(
     set: HashMap<String, String>,
     remove: Vec<String>,
 ) -> Result<AgentRecord, StoreError> {
-    let mut agent = by_id(c, &id).await?;
-    agent.labels.extend(set);
-    agent.labels.retain(|key, _| !remove.contains(key));
-    sqlx::query("UPDATE agents SET labels = ? WHERE id = ?")
-        .bind(labels_to_json(&agent.labels)?)
+    let mut labels = by_id(c, &id).await?.labels;
+    labels.extend(set);
+    labels.retain(|key, _| !remove.contains(key));
+    sqlx::query("UPDATE agents SET revision = revision + 1, labels = ? WHERE id = ?")
+        .bind(labels_to_json(&labels)?)
         .bind(&id)
-        .execute(c)
+        .execute(&mut *c)
         .await
         .map_err(failed)?;
-    Ok(agent)
+    by_id(c, &id).await
 }
 
 pub(super) async fn list(c: &mut SqliteConnection) -> Result<Vec<AgentRecord>, StoreError> {
@@ -328,5 +331,6 @@ fn record(row: &SqliteRow) -> Result<AgentRecord, StoreError> {
         version: row.try_get("version").map_err(failed)?,
         platform: row.try_get("platform").map_err(failed)?,
         address: row.try_get("address").map_err(failed)?,
+        revision: count("revision")?,
     })
 }

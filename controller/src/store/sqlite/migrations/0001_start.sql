@@ -53,5 +53,7 @@ CREATE TABLE agents (
     version                TEXT NOT NULL,
     platform               TEXT NOT NULL,
     address                TEXT NOT NULL,
+    -- Counts the writes to the row, but not those of last_seen_at alone.
+    revision               INTEGER NOT NULL,
     CHECK (generation_confirmed <= generation_issued)
 ) STRICT;
