@@ -18,7 +18,10 @@ use futures_util::stream;
 use http::{HeaderMap, HeaderValue, Response, header::CONTENT_TYPE};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
-use prost::{Message as _, encoding};
+use prost::{
+    Message as _,
+    encoding::{self, DecodeContext},
+};
 use tokio::{
     sync::{broadcast::error::RecvError, mpsc},
     task::JoinSet,
@@ -193,7 +196,11 @@ async fn copy(
         let mut named = BytesMut::new();
         loop {
             match deframer.next(MAX_MESSAGE) {
-                Ok(Some(message)) => relabel(&mut named, &message, agent),
+                Ok(Some(message)) if is_whole(&message) => relabel(&mut named, &message, agent),
+                Ok(Some(_)) => {
+                    let message = "the agent sent a malformed message";
+                    return status(Code::Internal, reason::INTERNAL, message, &[]);
+                }
                 Ok(None) => break,
                 Err(status) => return status,
             }
@@ -209,6 +216,20 @@ async fn copy(
         "the stream broke off",
         &[(error::RAN, error::MAYBE_RAN)],
     )
+}
+
+/// Whether a message ends where its last field does. Else that field would take in what `relabel`
+/// appends, and what the agent wrote as its name would count.
+fn is_whole(mut message: &[u8]) -> bool {
+    while !message.is_empty() {
+        let skipped = encoding::decode_key(&mut message).and_then(|(number, wire_type)| {
+            encoding::skip_field(wire_type, number, &mut message, DecodeContext::default())
+        });
+        if skipped.is_err() {
+            return false;
+        }
+    }
+    true
 }
 
 /// Appends a framed message with its field 1 set to `agent`. A later value of a protobuf field
@@ -240,6 +261,7 @@ fn notice(agent: &str, reason: &str, message: &str) -> Frame<Bytes> {
 mod tests {
     use super::*;
     use dockctl_api::v1::StreamStatsResponse;
+    use proptest::prelude::*;
 
     fn decode(framed: &[u8]) -> StreamStatsResponse {
         StreamStatsResponse::decode(&framed[framing::PREFIX..]).unwrap()
@@ -252,6 +274,42 @@ mod tests {
         relabel(&mut out, &lie.encode_to_vec(), "web-1");
         let told = decode(&out);
         assert_eq!((told.agent.as_str(), told.pids), ("web-1", 7));
+    }
+
+    #[test]
+    fn an_open_end_that_would_take_in_the_true_name_is_no_message() {
+        let lie =
+            StreamStatsResponse { agent: "db-1".into(), ..Default::default() }.encode_to_vec();
+        assert!(is_whole(&lie));
+        let appended = encoding::string::encoded_len(1, &"web-1".to_owned());
+        // An unknown field 100, as long as what is appended and with nothing in it; a group left open.
+        let mut swallowing = lie.clone();
+        encoding::encode_key(100, encoding::WireType::LengthDelimited, &mut swallowing);
+        encoding::encode_varint(appended as u64, &mut swallowing);
+        let mut group = lie;
+        encoding::encode_key(100, encoding::WireType::StartGroup, &mut group);
+        for open in [swallowing, group] {
+            assert!(!is_whole(&open));
+        }
+        assert!(!is_whole(&[0x80]));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_an_agent_says_has_its_true_name(
+            lie in ".{0,9}",
+            rest in prop::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let lie = StreamStatsResponse { agent: lie, ..Default::default() }.encode_to_vec();
+            let message = [lie, rest].concat();
+            if is_whole(&message) {
+                let mut out = BytesMut::new();
+                relabel(&mut out, &message, "web-1");
+                if let Ok(told) = StreamStatsResponse::decode(&out[framing::PREFIX..]) {
+                    prop_assert_eq!(told.agent, "web-1");
+                }
+            }
+        }
     }
 
     #[test]
