@@ -3,6 +3,9 @@
 // Each test file uses its own part of it, and a test fails by panicking.
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
+pub mod lies;
+pub mod raw;
+
 use std::{
     collections::HashMap,
     net::SocketAddr,
@@ -18,7 +21,7 @@ use dockctl_api::{
     tls::{ClientIdentity, Trust, client_config},
     v1::{
         agent_service_client::AgentServiceClient, auth_service_client::AuthServiceClient,
-        container_service_client::ContainerServiceClient,
+        container_service_client::ContainerServiceClient, image_service_client::ImageServiceClient,
         system_service_client::SystemServiceClient, *,
     },
 };
@@ -137,6 +140,9 @@ impl User {
     }
     pub fn containers(&self) -> ContainerServiceClient<Channel> {
         ContainerServiceClient::with_origin(self.channel.clone(), self.channel.origin.clone())
+    }
+    pub fn images(&self) -> ImageServiceClient<Channel> {
+        ImageServiceClient::with_origin(self.channel.clone(), self.channel.origin.clone())
     }
     pub fn system(&self) -> SystemServiceClient<Channel> {
         SystemServiceClient::with_origin(self.channel.clone(), self.channel.origin.clone())
