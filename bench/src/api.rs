@@ -103,12 +103,12 @@ impl Caller for List {
 /// Pings one agent.
 pub(crate) struct Ping {
     pub(crate) client: SystemServiceClient<Authorized>,
-    pub(crate) agent: &'static str,
+    pub(crate) agent: String,
 }
 
 impl Caller for Ping {
     async fn call(&mut self) -> Result<()> {
-        self.client.ping(PingRequest { agent: self.agent.to_owned() }).await?;
+        self.client.ping(PingRequest { agent: self.agent.clone() }).await?;
         Ok(())
     }
 }

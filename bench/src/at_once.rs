@@ -4,35 +4,19 @@
 
 use std::{io::Read as _, sync::Arc};
 
-use anyhow::{Context as _, Result};
-use dockctl_api::{
-    link::v1::{Certificate, EnrollRequest},
-    tls::{CONTROLLER_NAME, ClientIdentity, Trust, client_config},
-    v1::{
-        GetInfoRequest, GetInfoResponse, GetVersionRequest, GetVersionResponse, PingRequest,
-        PingResponse, StreamEventsRequest, StreamEventsResponse,
-        system_service_server::{SystemService, SystemServiceServer},
-    },
+use anyhow::Result;
+use dockctl_api::tls::CONTROLLER_NAME;
+use dockctl_link::controller::{
+    listener::Port,
+    tls::{ServerCertificate, users_config},
 };
-use dockctl_link::{
-    agent::{Connector, Host, HostResult, Status as LinkStatus, Updates, enroll},
-    controller::{
-        listener::Port,
-        tls::{ServerCertificate, users_config},
-    },
-};
-use futures_util::stream;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
-use rustls::{
-    ClientConfig,
-    crypto::aws_lc_rs::sign::any_supported_type,
-    pki_types::{CertificateDer, PrivateKeyDer},
-    sign::CertifiedKey,
-};
+use rustls::{crypto::aws_lc_rs::sign::any_supported_type, sign::CertifiedKey};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, service::Routes};
+
+use crate::fake_agent::{Identity, answers_at_once, private_key};
 
 /// The agent's name.
 pub(crate) const NAME: &str = "bench-link";
@@ -59,19 +43,16 @@ pub(crate) struct Ready {
 
 /// Serves until standard input ends.
 pub(crate) async fn run(args: Args) -> Result<()> {
-    let routes = Routes::new(SystemServiceServer::new(AtOnce));
-    let ready = one_hop(routes.clone()).await?;
-    let connector = agent(args, routes).await?;
-    let mut status = connector.status();
-    tokio::spawn(connector.run(CancellationToken::new()));
-    status.wait_for(|s| matches!(s, LinkStatus::Connected { .. })).await?;
+    let ready = one_hop().await?;
+    let controller = (args.agents.as_str(), args.ca_fingerprint.as_str());
+    let _agent = Identity::enroll(controller, &args.token, NAME).await?.start().await?;
     println!("{}", serde_json::to_string(&ready)?);
     tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new())).await??;
     Ok(())
 }
 
 /// Serves over TLS under a CA of its own.
-async fn one_hop(routes: Routes) -> Result<Ready> {
+async fn one_hop() -> Result<Ready> {
     let ca_key = KeyPair::generate()?;
     let mut ca = CertificateParams::default();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -86,95 +67,13 @@ async fn one_hop(routes: Routes) -> Result<Ready> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?.to_string();
     let tls = Some(Arc::new(users_config(Arc::new(certificate))?));
-    let port = Port { listener, tls, service: routes, max_connections: 128, session_within: None };
+    let port = Port {
+        listener,
+        tls,
+        service: answers_at_once(),
+        max_connections: 128,
+        session_within: None,
+    };
     tokio::spawn(port.serve(CancellationToken::new()));
     Ok(Ready { address, ca: hex::encode(root) })
-}
-
-fn private_key(key: &KeyPair) -> Result<PrivateKeyDer<'static>> {
-    PrivateKeyDer::try_from(key.serialize_der()).map_err(anyhow::Error::msg)
-}
-
-/// Enrols an agent of our own.
-async fn agent(args: Args, routes: Routes) -> Result<Connector> {
-    let key = KeyPair::generate()?;
-    let csr = CertificateParams::default().serialize_request(&key)?.der().to_vec();
-    // dockctl1.SECRET.FINGERPRINT
-    let secret = args.token.split('.').nth(1).context("a join token has three parts")?.to_owned();
-    let request = EnrollRequest {
-        token: secret,
-        csr: csr.into(),
-        name: NAME.to_owned(),
-        ..Default::default()
-    };
-    let trust = Trust::CaFingerprint(args.ca_fingerprint);
-    let enrolled = enroll(&args.agents, client_config(trust, None)?, request).await?;
-    let certificate = enrolled.certificate.context("an empty EnrollResponse")?;
-    let host = Agent { certificate, key: private_key(&key)?, routes };
-    Ok(Connector::new(args.agents, Arc::new(host)))
-}
-
-struct Agent {
-    certificate: Certificate,
-    key: PrivateKeyDer<'static>,
-    routes: Routes,
-}
-
-#[tonic::async_trait]
-impl Host for Agent {
-    fn tls(&self) -> HostResult<ClientConfig> {
-        let der = |bytes: &[u8]| CertificateDer::from(bytes.to_vec());
-        let certificate = der(&self.certificate.certificate);
-        let identity = ClientIdentity { certificate, key: self.key.clone_key() };
-        Ok(client_config(Trust::Ca(der(&self.certificate.ca)), Some(identity))?)
-    }
-
-    async fn begin_renewal(&self) -> HostResult<Vec<u8>> {
-        Err("this agent does not live that long".into())
-    }
-
-    async fn finish_renewal(&self, _: Certificate) -> HostResult<()> {
-        Ok(())
-    }
-
-    fn routes(&self) -> Routes {
-        self.routes.clone()
-    }
-
-    fn updates(&self) -> Updates {
-        Box::pin(stream::pending())
-    }
-}
-
-/// Answers a ping without asking anyone.
-struct AtOnce;
-
-#[tonic::async_trait]
-impl SystemService for AtOnce {
-    type StreamEventsStream = stream::Empty<Result<StreamEventsResponse, Status>>;
-
-    async fn get_version(
-        &self,
-        _: Request<GetVersionRequest>,
-    ) -> Result<Response<GetVersionResponse>, Status> {
-        Err(Status::unimplemented("only Ping is measured"))
-    }
-
-    async fn get_info(
-        &self,
-        _: Request<GetInfoRequest>,
-    ) -> Result<Response<GetInfoResponse>, Status> {
-        Err(Status::unimplemented("only Ping is measured"))
-    }
-
-    async fn ping(&self, _: Request<PingRequest>) -> Result<Response<PingResponse>, Status> {
-        Ok(Response::new(PingResponse::default()))
-    }
-
-    async fn stream_events(
-        &self,
-        _: Request<StreamEventsRequest>,
-    ) -> Result<Response<Self::StreamEventsStream>, Status> {
-        Err(Status::unimplemented("only Ping is measured"))
-    }
 }

@@ -175,6 +175,11 @@ impl Controller {
         Ok(Self { daemon, api, agents, ca_fingerprint, token })
     }
 
+    /// The agents' address and the fingerprint of the CA behind it.
+    pub(crate) fn agents(&self) -> (&str, &str) {
+        (&self.agents, &self.ca_fingerprint)
+    }
+
     /// A client that is logged in, on a connection of its own.
     pub(crate) async fn client(&self) -> Result<Api> {
         let trust = Trust::CaFingerprint(self.ca_fingerprint.clone());
@@ -183,7 +188,12 @@ impl Controller {
 
     /// Makes a join token for one agent.
     pub(crate) async fn join_token(&self) -> Result<String> {
-        let request = CreateJoinTokenRequest::default();
+        self.join_token_for(1).await
+    }
+
+    /// Makes a join token for that many agents.
+    pub(crate) async fn join_token_for(&self, max_uses: u32) -> Result<String> {
+        let request = CreateJoinTokenRequest { max_uses, ..Default::default() };
         Ok(self.client().await?.agents().create_join_token(request).await?.into_inner().token)
     }
 

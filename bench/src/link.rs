@@ -26,7 +26,7 @@ pub(crate) async fn run(bench: &Bench) -> Result<Vec<Figure>> {
     let (_host, ready) = Daemon::start::<Ready>(host, &bench.dir.join("at-once.log")).await?;
     let one_hop = Api::connect(&ready.address, Trust::Ca(hex::decode(&ready.ca)?.into())).await?;
     let over_link = controller.client().await?;
-    let ping = |api: &Api| Ping { client: api.system(), agent: NAME };
+    let ping = |api: &Api| Ping { client: api.system(), agent: NAME.to_owned() };
 
     let rounds = bench.pick(40, 4);
     let (hop, link) =

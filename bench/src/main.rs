@@ -8,8 +8,10 @@ mod at_once;
 mod cli;
 mod engine;
 mod events;
+mod fake_agent;
 mod follow;
 mod harness;
+mod hostile;
 mod idle;
 mod lines;
 mod link;
@@ -83,6 +85,8 @@ enum Name {
     Link,
     /// Other calls beside 200 logs that nobody reads.
     SlowReaders,
+    /// Other agents' calls beside one that does what harm it can.
+    Hostile,
     /// A container that prints as fast as it can.
     Follow,
     /// A whole log of 100 MB.
@@ -172,6 +176,7 @@ async fn figures(bench: &Bench, name: Name) -> Result<Vec<Figure>> {
         Name::Cli => cli::run(bench).await,
         Name::Link => link::run(bench).await,
         Name::SlowReaders => slow_readers::run(bench).await,
+        Name::Hostile => hostile::run(bench).await,
         Name::Follow => follow::run(bench).await,
         Name::Logs => logs::run(bench).await,
     }

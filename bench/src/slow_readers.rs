@@ -28,7 +28,7 @@ pub(crate) async fn run(bench: &Bench) -> Result<Vec<Figure>> {
     let fleet = Fleet::start_with(bench, &["--heartbeat", "1"]).await?;
     let id = bench.engine.run_to_end("unread", LOG).await?;
     let client = fleet.controller.client().await?.system();
-    let mut ping = Ping { client, agent: AGENT };
+    let mut ping = Ping { client, agent: AGENT.to_owned() };
 
     let (rounds, span) = bench.pick((3, HEARTBEATS), (1, Duration::from_secs(1)));
     let (mut without, mut with) = (Series::default(), Series::default());
