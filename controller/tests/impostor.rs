@@ -79,15 +79,8 @@ impl Victim {
         let full = async { while seen(&user, "victim").await.images.is_empty() {} };
         timeout(LIMIT, full).await.unwrap();
 
-        let (mut containers, start) = (
-            user.containers(),
-            StartContainerRequest {
-                agent: "victim".into(),
-                container: "db".into(),
-                ..Default::default()
-            },
-        );
-        let start = user.call(start);
+        let start = StartContainerRequest { agent: "victim".into(), container: "db".into() };
+        let (mut containers, start) = (user.containers(), user.call(start));
         let starting = tokio::spawn(async move { containers.start_container(start).await });
         let start_id = session.call().await.call_id;
         let request =
