@@ -53,6 +53,10 @@ pub const MAX_UNFINISHED_OF_ONE: usize = MAX_UNFINISHED / 4;
 /// opens it at once; Enroll and Renew on a connection of their own take one round trip.
 pub const SESSION_WITHIN: Duration = Duration::from_secs(30);
 
+/// Enrolments, renewals and answers to unknown calls that one connection may send: a second, and at
+/// once. All calls of an agent may be cancelled at once, whose answers are then unknown.
+pub const PACE: (u32, u32) = (100, MAX_CALLS as u32);
+
 /// TCP connect, TLS handshake, and the wait for Welcome or the first Serve message, each.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -1,7 +1,12 @@
 //! The accept loop of every port: limits on handshakes, HTTP/2 settings, bounded drain. It serves any
 //! tower service and tells it who the peer is by a [`Peer`] in the request's extensions.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -25,6 +30,7 @@ use super::{
 };
 use crate::{
     identity::PeerIdentity,
+    quota::Quota,
     socket::{Close, Socket},
     wire,
 };
@@ -47,6 +53,30 @@ pub struct Peer {
     pub(crate) close: Close,
     /// The session that this connection opened.
     pub(crate) session: std::sync::OnceLock<Arc<Session>>,
+    pace: Mutex<Quota>,
+}
+
+impl Peer {
+    fn new(
+        address: SocketAddr,
+        identity: Option<PeerIdentity>,
+        cut: CancellationToken,
+        close: Close,
+    ) -> Self {
+        let pace = Mutex::new(Quota::new(wire::PACE.0, wire::PACE.1, Instant::now()));
+        Self { address, identity, cut, close, session: Default::default(), pace }
+    }
+
+    /// Waits where the connection asks too fast for what costs the controller more than itself.
+    pub(crate) async fn keep_pace(&self) {
+        let pause = {
+            let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+            pace.take(1, Instant::now())
+        };
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
+    }
 }
 
 /// What a port serves with.
@@ -183,8 +213,7 @@ async fn serve_http<S, IO>(
         + 'static,
     S::Future: Send,
 {
-    let peer =
-        Arc::new(Peer { address, identity, cut: cut.clone(), close, session: Default::default() });
+    let peer = Arc::new(Peer::new(address, identity, cut.clone(), close));
     let sessionless = without_session(shared.session_within, peer.clone());
     tokio::pin!(sessionless);
     let service = shared.service.map_request(move |mut request: Request<Incoming>| {

@@ -45,7 +45,9 @@ impl AgentLink for Service {
         &self,
         request: Request<EnrollRequest>,
     ) -> Result<Response<EnrollResponse>, Status> {
-        let from = peer(&request)?.address;
+        let peer = peer(&request)?;
+        peer.keep_pace().await;
+        let from = peer.address;
         Ok(Response::new(self.host.enroll(request.into_inner(), from).await?))
     }
 
@@ -53,7 +55,9 @@ impl AgentLink for Service {
         &self,
         request: Request<RenewRequest>,
     ) -> Result<Response<RenewResponse>, Status> {
-        let identity = identity(&*peer(&request)?)?;
+        let peer = peer(&request)?;
+        let identity = identity(&peer)?;
+        peer.keep_pace().await;
         Ok(Response::new(self.host.renew(identity, request.into_inner()).await?))
     }
 
@@ -140,6 +144,7 @@ impl AgentLink for Service {
             Err(_) => return Err(Status::deadline_exceeded("the stream names no call")),
         };
         let Some(mut waiter) = session.take_call(first.call_id) else {
+            peer.keep_pace().await; // Cancelled, or made up.
             return Err(Status::not_found("no such call waits for an answer"));
         };
         let rest = waiter.rest.take();

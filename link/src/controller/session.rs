@@ -35,8 +35,11 @@ use crate::{
 const DOWN_QUEUE: usize = 256;
 /// How long an agent may take to close after a Goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);
-/// Updates (not answers) that an agent may send: a second, and at once.
-const UPDATES: (u32, u32) = (2_000, 10_000);
+/// What an agent may send beside answers, in tokens: a second, and at once. A frame costs one, and one
+/// more for each [`TOKEN`] bytes: 8 MB a second, so that 50,000 containers of 1 KiB take some seconds.
+const UPDATES: (u32, u32) = (2_000, 4_000);
+/// Bytes of a frame that cost as much as one more frame.
+const TOKEN: usize = 4 * 1024;
 
 /// A call to forward.
 #[derive(Debug)]
@@ -360,10 +363,13 @@ async fn drive(
     pings.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     let mut quota = Quota::new(UPDATES.0, UPDATES.1, Instant::now());
     let mut known = State::Live;
+    // Who sends too much is not read until then, and HTTP/2's windows hold it back.
+    let mut resume = Instant::now();
     loop {
         let check = lock(&session.liveness).next_change(Instant::now());
+        let paused = resume > Instant::now();
         tokio::select! {
-            message = inbound.message() => {
+            message = inbound.message(), if !paused => {
                 let now = Instant::now();
                 let frame = match message {
                     Ok(Some(message)) => message.frame,
@@ -371,12 +377,20 @@ async fn drive(
                     Err(status) => return format!("the link broke: {}", status.message()),
                 };
                 lock(&session.liveness).heard(now);
+                let tokens = match &frame {
+                    Some(connect_request::Frame::Result(_)) => 0, // Unless nobody asked for it.
+                    Some(connect_request::Frame::Inventory(inventory)) => tokens(inventory),
+                    Some(connect_request::Frame::Event(event)) => tokens(event),
+                    Some(connect_request::Frame::Engine(engine)) => tokens(engine),
+                    _ => 1,
+                };
+                resume = now + quota.take(tokens, now);
                 match frame {
                     Some(connect_request::Frame::Result(result)) => {
                         match session.take_call(result.call_id) {
                             Some(waiter) => drop(waiter.answer.send(Answered::Inline(result))),
                             // Cancelled, or made up: a flood of these is slowed down, too.
-                            None => time::sleep(quota.take(now)).await,
+                            None => resume = now + quota.take(tokens_of(result.body.len()), now),
                         }
                     }
                     Some(connect_request::Frame::Pong(pong)) => {
@@ -395,8 +409,6 @@ async fn drive(
                     }
                     Some(frame) => {
                         host.told(session, update(frame));
-                        let pause = quota.take(now);
-                        if !pause.is_zero() { time::sleep(pause).await; }
                     }
                     None => {} // A kind that a newer agent sends and this build does not know.
                 }
@@ -406,6 +418,10 @@ async fn drive(
                 let seq = lock(&session.liveness).ping(Instant::now(), unix_ms(now));
                 // A full queue: the agent does not read. Its silence will be noticed.
                 let _ = session.down.try_send(Down::Ping(Ping { seq, now: Some(now.into()) }));
+            }
+            // Nothing was heard because nothing was read.
+            () = time::sleep_until(resume.into()), if paused => {
+                lock(&session.liveness).heard(Instant::now());
             }
             () = time::sleep_until(check.into()) => {}
             () = session.cut.cancelled() => return "the controller ended the link".to_owned(),
@@ -421,6 +437,14 @@ async fn drive(
             host.changed(session);
         }
     }
+}
+
+fn tokens(message: &impl prost::Message) -> u32 {
+    tokens_of(message.encoded_len())
+}
+
+fn tokens_of(bytes: usize) -> u32 {
+    u32::try_from(1 + bytes / TOKEN).unwrap_or(u32::MAX)
 }
 
 fn update(frame: connect_request::Frame) -> Update {
