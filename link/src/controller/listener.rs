@@ -79,6 +79,14 @@ impl Peer {
     }
 }
 
+#[cfg(fuzzing)]
+impl Peer {
+    /// For the fuzzer, which has no connection.
+    pub fn for_fuzzing(address: SocketAddr, identity: Option<PeerIdentity>) -> Self {
+        Self::new(address, identity, CancellationToken::new())
+    }
+}
+
 /// What a port serves with.
 pub struct Port<S> {
     /// The bound socket.
