@@ -11,7 +11,7 @@ pub const DOMAIN: &str = "dockctl";
 
 /// ErrorInfo metadata key of a failed forward: whether the call ran.
 pub const RAN: &str = "ran";
-/// `ran` value: the call never left the controller; trying again is safe.
+/// `ran` value: the call never reached the agent, or never Docker; trying again is safe.
 pub const NOT_SENT: &str = "NOT_SENT";
 /// `ran` value: the call may have run on the host.
 pub const MAYBE_RAN: &str = "MAYBE_RAN";
@@ -60,7 +60,7 @@ pub mod reason {
     pub const AMBIGUOUS: &str = "AMBIGUOUS";
     /// NOT_FOUND: something else that was named does not exist.
     pub const NOT_FOUND: &str = "NOT_FOUND";
-    /// UNAVAILABLE: the Docker engine does not answer.
+    /// UNAVAILABLE: the Docker engine does not answer; metadata `ran`.
     pub const DOCKER_DOWN: &str = "DOCKER_DOWN";
     /// PERMISSION_DENIED: the socket or its proxy refused the call; metadata `call` names it.
     pub const DOCKER_REFUSED: &str = "DOCKER_REFUSED";

@@ -24,10 +24,6 @@ impl<'a> Call<'a> {
     pub(super) fn on(name: &'static str, container: &'a str) -> Self {
         Self { name, container }
     }
-
-    fn changes_something(&self) -> bool {
-        !self.name.starts_with("GET ")
-    }
 }
 
 /// A failed call.
@@ -35,6 +31,8 @@ impl<'a> Call<'a> {
 pub(super) enum Fault {
     /// There is no connection; the call was not sent.
     Connect(io::Error),
+    /// What must come before the call failed, for example the negotiation; the call was not sent.
+    Unsent(Box<Fault>),
     /// No answer in time.
     Timeout(Duration),
     /// The connection broke after the call was sent.
@@ -56,6 +54,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connect(e) => write!(f, "{e}"),
+            Self::Unsent(before) => write!(f, "{before}"),
             Self::Timeout(limit) => write!(f, "no answer within {} s", limit.as_secs()),
             Self::Lost(e) | Self::Garbage(e) | Self::Version(e) => f.write_str(e),
             Self::Answer { code, message } => write!(f, "HTTP {code}: {message}"),
@@ -81,6 +80,20 @@ impl Fault {
         Self::Answer { code, message }
     }
 
+    /// The fault of a call that has to wait for another one first, which failed with this.
+    pub(super) fn unsent(self) -> Self {
+        Self::Unsent(Box::new(self))
+    }
+
+    /// There is no connection at all.
+    pub(super) fn is_unreachable(&self) -> bool {
+        match self {
+            Self::Connect(_) => true,
+            Self::Unsent(before) => before.is_unreachable(),
+            _ => false,
+        }
+    }
+
     /// The engine does not serve the API version that was asked for: it was exchanged meanwhile.
     pub(super) fn is_version_refused(&self) -> bool {
         matches!(self, Self::Answer { code: 400, message } if message.starts_with("client version "))
@@ -88,22 +101,23 @@ impl Fault {
 
     /// What the user is told. `host` is the engine's address.
     pub(super) fn status(&self, call: Call<'_>, host: &str) -> Status {
+        self.told(call, host, MAYBE_RAN)
+    }
+
+    /// `ran` is what holds unless the fault itself proves that the call never reached Docker.
+    fn told(&self, call: Call<'_>, host: &str, ran: &str) -> Status {
         match self {
-            Self::Connect(e) => {
-                down(unreachable(e, host), if call.changes_something() { NOT_SENT } else { "" })
+            Self::Unsent(before) => before.told(call, host, NOT_SENT),
+            Self::Connect(e) => down(unreachable(e, host), NOT_SENT),
+            Self::Timeout(limit) => {
+                let seconds = limit.as_secs();
+                let name = call.name;
+                down(format!("Docker at {host} did not answer {name} within {seconds} s"), ran)
             }
-            Self::Timeout(limit) => down(
-                format!(
-                    "Docker at {host} did not answer {} within {} s",
-                    call.name,
-                    limit.as_secs()
-                ),
-                if call.changes_something() { MAYBE_RAN } else { "" },
-            ),
-            Self::Lost(e) => down(
-                format!("the connection to Docker at {host} broke during {}: {e}", call.name),
-                if call.changes_something() { MAYBE_RAN } else { "" },
-            ),
+            Self::Lost(e) => {
+                let name = call.name;
+                down(format!("the connection to Docker at {host} broke during {name}: {e}"), ran)
+            }
             Self::Garbage(e) => status(
                 Code::Internal,
                 reason::DOCKER_ERROR,
@@ -119,8 +133,7 @@ impl Fault {
 }
 
 fn down(message: String, ran: &str) -> Status {
-    let metadata: &[(&str, &str)] = if ran.is_empty() { &[] } else { &[(RAN, ran)] };
-    status(Code::Unavailable, reason::DOCKER_DOWN, message, metadata)
+    status(Code::Unavailable, reason::DOCKER_DOWN, message, &[(RAN, ran)])
 }
 
 fn unreachable(error: &io::Error, host: &str) -> String {
@@ -243,16 +256,36 @@ mod tests {
     }
 
     #[test]
-    fn a_down_engine_says_what_to_do_and_whether_it_ran() {
+    fn a_down_engine_says_what_to_do() {
         let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
-        let s = Fault::Connect(refused).status(Call::on("POST /x", "web"), "unix:///s");
-        assert_eq!(s.code(), Code::Unavailable);
-        assert_eq!(metadata_of(&s, RAN).as_deref(), Some(NOT_SENT));
+        assert!(told(Fault::Connect(refused)).2.contains("systemctl status docker"));
         let denied = io::Error::from(io::ErrorKind::PermissionDenied);
         assert!(told(Fault::Connect(denied)).2.contains("group docker"));
-        let s = Fault::Lost("eof".into()).status(Call::on("POST /x", "web"), "unix:///s");
-        assert_eq!(metadata_of(&s, RAN).as_deref(), Some(MAYBE_RAN));
-        let s = Fault::Lost("eof".into()).status(Call::new("GET /x"), "unix:///s");
-        assert_eq!(metadata_of(&s, RAN), None);
+    }
+
+    #[test]
+    fn a_down_engine_says_whether_the_call_ran() {
+        let connect = || Fault::Connect(io::ErrorKind::ConnectionRefused.into());
+        let lost = || Fault::Lost("eof".into());
+        let late = || Fault::Timeout(Duration::from_secs(30));
+        for (fault, ran) in [
+            (connect(), NOT_SENT),
+            (lost(), MAYBE_RAN),
+            (late(), MAYBE_RAN),
+            // The negotiation or the look before a stop failed: the call itself was never sent.
+            (connect().unsent(), NOT_SENT),
+            (lost().unsent(), NOT_SENT),
+            (late().unsent().unsent(), NOT_SENT),
+        ] {
+            for call in [Call::on("POST /containers/{id}/stop", "web"), Call::new("GET /info")] {
+                let s = fault.status(call, "unix:///s");
+                assert_eq!(s.code(), Code::Unavailable);
+                assert_eq!(reason_of(&s).as_deref(), Some(reason::DOCKER_DOWN));
+                assert_eq!(metadata_of(&s, RAN).as_deref(), Some(ran), "{fault:?} {}", call.name);
+            }
+        }
+        // Docker's own answer to what came before stays what it is.
+        let s = Fault::answer(403, b"").unsent().status(Call::new("GET /info"), "tcp://p");
+        assert_eq!(reason_of(&s).as_deref(), Some(reason::DOCKER_REFUSED));
     }
 }

@@ -122,8 +122,8 @@ impl Engine {
         let (engine, container) = (self.clone(), container.to_owned());
         let key = container.clone();
         let work = async move {
-            let call = Call::on("GET /containers/{id}/json", &container);
-            engine.json(&format!("/containers/{container}/json"), call).await.map(Arc::from)
+            let path = format!("/containers/{container}/json");
+            engine.json(&path, looking(&container)).await.map(Arc::from)
         };
         self.reads.inspects.call(key, work).await
     }
@@ -203,6 +203,9 @@ impl Engine {
     where
         F: Future<Output = Result<(), BollardError>>,
     {
+        // Outside of the limit, so that a call that never left is not told as one that may have run.
+        let negotiated = self.wire.prefix().await.map_err(Fault::unsent);
+        negotiated.map_err(|fault| self.wire.status(&fault, call))?;
         let ask = || async { run().await.map_err(of_bollard) };
         let result = within(limit, async {
             match ask().await {
@@ -223,7 +226,8 @@ impl Engine {
             return Ok((grace, None));
         }
         let call = Call::new("GET /version");
-        let api = self.wire.api().await.map_err(|fault| self.wire.status(&fault, call))?;
+        let api = self.wire.api().await.map_err(Fault::unsent);
+        let api = api.map_err(|fault| self.wire.status(&fault, call))?;
         // An older engine would silently send the container's own signal.
         if api < 42 {
             return Err(status(
@@ -240,18 +244,25 @@ impl Engine {
     async fn stop_limit(&self, container: &str, grace: Option<i32>) -> Result<Duration, Status> {
         let grace = match grace {
             Some(grace) => i64::from(grace),
-            None => self.facts(container).await?.config.stop_timeout.unwrap_or(10),
+            None => {
+                let facts = self.look(container).await.map_err(Fault::unsent);
+                let facts = facts.map_err(|fault| self.wire.status(&fault, looking(container)))?;
+                facts.config.stop_timeout.unwrap_or(10)
+            }
         };
         // A negative one waits for ever; a day will do.
         let grace = u64::try_from(grace).unwrap_or(86_400).min(86_400);
         Ok(TIMEOUT + Duration::from_secs(grace))
     }
 
-    /// What the other calls must know of a container before they do their work.
+    /// What other calls must know of a container.
     async fn facts(&self, container: &str) -> Result<Facts, Status> {
-        let path = format!("/containers/{container}/json");
-        let call = Call::on("GET /containers/{id}/json", container);
-        self.wire.get_json(&path).await.map_err(|fault| self.wire.status(&fault, call))
+        let facts = self.look(container).await;
+        facts.map_err(|fault| self.wire.status(&fault, looking(container)))
+    }
+
+    async fn look(&self, container: &str) -> Result<Facts, Fault> {
+        self.wire.get_json(&format!("/containers/{container}/json")).await
     }
 
     async fn json(&self, path: &str, call: Call<'_>) -> Result<String, Status> {
@@ -261,6 +272,10 @@ impl Engine {
         });
         answer.map_err(|fault| self.wire.status(&fault, call))
     }
+}
+
+fn looking(container: &str) -> Call<'_> {
+    Call::on("GET /containers/{id}/json", container)
 }
 
 /// The part of a container's JSON that is read here.

@@ -52,7 +52,7 @@ impl Raw {
     }
 
     async fn ask(wire: &Arc<Wire>, path: &str) -> Result<Self, Fault> {
-        let prefix = wire.prefix().await?;
+        let prefix = wire.prefix().await.map_err(Fault::unsent)?;
         let io = wire.endpoint.connect().await.map_err(Fault::Connect)?;
         wire.streams.fetch_add(1, Ordering::Relaxed);
         let mut raw = Self { io, buffer: BytesMut::new(), wire: wire.clone() };

@@ -2,7 +2,7 @@
 //! and that hanging up ends the work.
 
 use dockctl_api::{
-    error::{metadata_of, reason, reason_of},
+    error::{MAYBE_RAN, NOT_SENT, RAN, metadata_of, reason, reason_of},
     v1::{StreamEventsRequest, StreamLogsRequest},
 };
 use futures_util::StreamExt as _;
@@ -43,6 +43,35 @@ async fn an_engine_that_is_down_says_so_and_is_found_again() {
     fake.start();
     engine.ping().await.unwrap();
     assert_eq!(fake.requests().last().unwrap(), "GET /v1.44/_ping", "negotiated anew");
+}
+
+#[tokio::test]
+async fn a_call_that_fails_says_whether_it_reached_docker() {
+    let ran = async |engine: &Engine| {
+        let result = engine.stop("web", &StopOptions::default()).await;
+        metadata_of(&is(result, Code::Unavailable, reason::DOCKER_DOWN), RAN).unwrap()
+    };
+    // Docker goes away at the n-th request of a stop: the version, the look at its grace time, itself.
+    for (request, said) in [
+        ("GET /version", NOT_SENT),
+        ("GET /containers/web/json", NOT_SENT),
+        ("POST /containers/web/stop", MAYBE_RAN),
+    ] {
+        let fake = Fake::new(move |asked| match asked {
+            asked if asked.starts_with(request) => Reply::Raw(Vec::new()),
+            "GET /containers/web/json" => Reply::Json(
+                200,
+                r#"{"Id":"3f2a","Config":{"Tty":false},"State":{"Running":true,"StartedAt":""}}"#
+                    .into(),
+            ),
+            other => usual(other),
+        });
+        assert_eq!(ran(&fake.engine()).await, said, "{request}");
+        fake.asked(request.split_once(' ').unwrap().1).await;
+    }
+    let fake = Fake::new(usual);
+    fake.stop();
+    assert_eq!(ran(&fake.engine()).await, NOT_SENT);
 }
 
 #[tokio::test]

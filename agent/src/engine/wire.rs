@@ -174,7 +174,7 @@ impl Wire {
     /// What a failed call is told as. An engine that could not be reached may come back as another
     /// one, so the version is forgotten.
     pub(super) fn status(&self, fault: &Fault, call: Call<'_>) -> tonic::Status {
-        if matches!(fault, Fault::Connect(_)) {
+        if fault.is_unreachable() {
             self.api.store(0, Ordering::Relaxed);
         }
         fault.status(call, &self.endpoint.to_string())
@@ -229,7 +229,7 @@ impl Wire {
     /// that it puts there itself (`Url::join` with an absolute path replaces the whole path).
     async fn versioned(&self, mut request: Request<Body>) -> Result<Response<Incoming>, Fault> {
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-        let path = self.prefix().await? + path;
+        let path = self.prefix().await.map_err(Fault::unsent)? + path;
         *request.uri_mut() = path.parse().map_err(|e| Fault::Garbage(format!("{path}: {e}")))?;
         self.send(request).await
     }
