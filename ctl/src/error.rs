@@ -47,6 +47,8 @@ pub(crate) struct Failure {
     pub(crate) reason: Option<String>,
     /// Whether waiting and trying again may help.
     pub(crate) transient: bool,
+    /// Whether the API says that the call did not run.
+    pub(crate) unsent: bool,
 }
 
 /// A command's result.
@@ -62,6 +64,7 @@ impl Error {
             hints: Vec::new(),
             reason: None,
             transient: exit == Exit::Unreachable,
+            unsent: false,
         }))
     }
 
@@ -97,6 +100,11 @@ impl Error {
     /// Whether waiting and trying again may help.
     pub(crate) fn is_transient(&self) -> bool {
         self.told().is_some_and(|f| f.transient)
+    }
+
+    /// Whether the API says that the call did not run.
+    pub(crate) fn is_unsent(&self) -> bool {
+        self.told().is_some_and(|f| f.unsent)
     }
 
     /// Whether the API gave this reason.
@@ -173,14 +181,16 @@ fn from_status(status: &Status) -> Error {
         hints.push(format!("cause: {cause}"));
     }
     hints.extend(next_step(name).map(str::to_owned));
-    match api::metadata_of(status, api::RAN).as_deref() {
+    let ran = api::metadata_of(status, api::RAN);
+    match ran.as_deref() {
         Some(api::NOT_SENT) => hints.push("nothing was changed: it is safe to try again".into()),
         Some(api::MAYBE_RAN) => {
             hints.push("the call may have run: check with `dockctl ps -a` before a new try".into());
         }
         _ => {}
     }
-    Error::Told(Box::new(Failure { exit, about: None, message, hints, reason, transient }))
+    let unsent = ran.as_deref() == Some(api::NOT_SENT);
+    Error::Told(Box::new(Failure { exit, about: None, message, hints, reason, transient, unsent }))
 }
 
 /// What a person can do about a reason, where it does not depend on what was called.

@@ -14,29 +14,35 @@ use crate::{
 const FIRST: u64 = 200;
 const LONGEST: u64 = 5_000;
 
+/// What may be away, as users are told.
+const LINK: &str = "link to";
+const DOCKER: &str = "Docker on";
+
 /// The state of one stream's link.
 pub(crate) struct Retry {
     term: Term,
     who: String,
     /// Whether the stream was ever open: before, a failure is the command's failure.
     opened: bool,
-    /// Whether it has neither given data nor been lost yet: an agent that is offline by then was so
-    /// from the start.
+    /// Whether it has neither given data nor been lost yet: an agent or engine that is away by then was
+    /// so from the start.
     untried: bool,
     /// Failures since the last data.
     failures: u32,
-    told: bool,
+    /// What the user was told is away.
+    told: Option<&'static str>,
 }
 
 impl Retry {
     /// For a stream from `who`: an agent's name, or "the controller".
     pub(crate) fn new(term: Term, who: impl Into<String>) -> Self {
-        Self { term, who: who.into(), opened: false, untried: true, failures: 0, told: false }
+        Self { term, who: who.into(), opened: false, untried: true, failures: 0, told: None }
     }
 
     /// The stream has given data.
     pub(crate) fn alive(&mut self) {
         self.opened();
+        self.back();
         self.untried = false;
         self.failures = 0;
     }
@@ -44,24 +50,33 @@ impl Retry {
     /// The stream is open.
     pub(crate) fn opened(&mut self) {
         self.opened = true;
-        if self.told {
-            self.term.notice(&format!("link to {} is back", self.who));
-            self.told = false;
+        // Docker's absence shows only after the agent has answered.
+        if self.told == Some(LINK) {
+            self.back();
+        }
+    }
+
+    fn back(&mut self) {
+        if let Some(lost) = self.told.take() {
+            self.term.notice(&format!("{lost} {} is back", self.who));
         }
     }
 
     /// Waits before the next try, or returns the failure where no try would help.
     pub(crate) async fn after(&mut self, error: Error) -> Result<()> {
-        let offline = self.untried && error.has_reason(reason::AGENT_OFFLINE);
+        let down = error.has_reason(reason::DOCKER_DOWN);
+        let away = error.has_reason(reason::AGENT_OFFLINE) || (down && error.is_unsent());
+        let offline = self.untried && away;
         // A stream that ends with its token goes on with the next one; if it had a next one.
         let renewable = self.failures == 0 && error.has_reason(reason::TOKEN_EXPIRED);
         if !self.opened || offline || !(error.is_transient() || renewable) {
             return Err(error);
         }
         self.untried = false;
-        if !self.told {
-            self.term.notice(&format!("link to {} lost, reconnecting…", self.who));
-            self.told = true;
+        let lost = if down { DOCKER } else { LINK };
+        if self.told != Some(lost) {
+            self.term.notice(&format!("{lost} {} lost, reconnecting…", self.who));
+            self.told = Some(lost);
         }
         let random = u64::from_le_bytes(dockctl_api::random());
         let wait = backoff(self.failures, random);
@@ -80,6 +95,9 @@ fn backoff(failures: u32, random: u64) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use dockctl_api::error as api;
+    use tonic::Code;
+
     use super::*;
     use crate::error::Exit;
 
@@ -102,6 +120,24 @@ mod tests {
         assert_eq!(retry.after(lost()).await.unwrap_err().code(), 5);
         retry.opened();
         retry.after(lost()).await.unwrap();
+        let down = |ran| {
+            let ran = &[(api::RAN, ran)];
+            Error::from(api::status(Code::Unavailable, reason::DOCKER_DOWN, "down", ran))
+        };
+        let mut begun = Retry::new(term, "web-1");
+        begun.opened();
+        let error = begun.after(down(api::NOT_SENT)).await;
+        assert!(error.is_err(), "its Docker was away from the start");
+        // That of a silent container went away under it.
+        begun.after(down(api::MAYBE_RAN)).await.unwrap();
+        begun.alive();
+        begun.after(down(api::NOT_SENT)).await.unwrap();
+        begun.opened();
+        assert_eq!(begun.told, Some(DOCKER));
+        begun.after(lost()).await.unwrap();
+        assert_eq!(begun.told, Some(LINK));
+        begun.alive();
+        assert_eq!(begun.told, None);
         let gone = Error::new(Exit::NotFound, "gone");
         assert_eq!(retry.after(gone).await.unwrap_err().code(), 4);
     }

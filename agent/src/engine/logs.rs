@@ -124,13 +124,14 @@ impl Log {
 
     /// HTTP/1.0 marks a body's end by closing, which is also how a dying engine ends it.
     async fn check_end(&self) -> Result<(), Status> {
-        match self.engine.facts(&self.id).await {
+        match self.engine.look(&self.id).await {
             Ok(now) if now.state.running && self.ends_with.as_ref() == Some(&now.state) => {
                 let why = "it ended while the container still runs".to_owned();
                 Err(self.fault(&Fault::Lost(why)))
             }
-            Err(status) if status.code() == Code::Unavailable => Err(status),
-            _ => Ok(()),
+            // The engine is there; the container may be gone.
+            Ok(_) | Err(Fault::Answer { .. } | Fault::Garbage(_) | Fault::Version(_)) => Ok(()),
+            Err(fault) => Err(self.fault(&Fault::Lost(fault.to_string()))),
         }
     }
 
