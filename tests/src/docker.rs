@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     cli::output_of,
@@ -81,6 +82,14 @@ impl Docker {
     /// When it does not end.
     pub async fn raw(&self, arguments: &[&str]) -> Result<crate::Output> {
         output_of(self.command(arguments), "").await
+    }
+
+    /// Starts `docker ARGUMENTS`, such as `docker events`, and goes on.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(&self, world: &World, arguments: &[&str]) -> Result<Process> {
+        Process::spawn("docker", self.command(arguments), world.logs())
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -198,6 +207,21 @@ impl PrivateDockerd<'_> {
     pub async fn stop(&mut self) -> Result<()> {
         self.process.terminate().await?;
         Ok(())
+    }
+
+    /// `kill -9`: its containers run on until the engine is back and ends them. It must come back in
+    /// this scenario, since a dead one cannot clean up.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn kill9(&mut self) -> Result<()> {
+        self.process.kill9()?;
+        // Its containerd goes with it; where nobody reaps that one, the next dockerd would wait for it.
+        let pid = self.run.join("exec/containerd/containerd.pid");
+        if let Some(pid) = fs::read_to_string(&pid)?.trim().parse().ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        Ok(fs::remove_file(&pid)?)
     }
 
     /// Starts the engine again.
