@@ -8,7 +8,7 @@ use dockctl_api::{
     v1::{AgentState, ListContainersRequest, StopContainerRequest},
 };
 use dockctl_tests::{
-    AgentSpec, Controller, Docker, DockerProxy, LONG, TcpProxy, await_until, scenario,
+    AgentSpec, DockerProxy, LONG, TcpProxy, await_until, inventory_is_dockers, scenario,
 };
 use tonic::Code;
 
@@ -79,55 +79,6 @@ fn what_happened_while_the_link_was_down_is_in_the_inventory_afterwards() {
         proxy.resume();
         controller.await_state("web-1", AgentState::Connected).await?;
         inventory_is_dockers(&controller, &docker).await
-    });
-}
-
-/// Waits until the fleet's inventory holds exactly the scenario's containers that docker has, each in
-/// its state.
-async fn inventory_is_dockers(controller: &Controller<'_>, docker: &Docker) -> Result<()> {
-    let mut api = controller.admin().await?.containers();
-    let (key, value) = docker.label();
-    let label_selector = format!("{key}={value}");
-    let filter = format!("label={label_selector}");
-    let list = ["ps", "-a", "--no-trunc", "--filter", &filter, "--format", "{{.ID}} {{.State}}"];
-    await_until("the inventory to agree with docker", LONG, async || {
-        let listed = docker.cli(&list).await?;
-        let mut theirs: Vec<String> = listed.lines().map(str::to_owned).collect();
-        let label_selector = label_selector.clone();
-        let request = ListContainersRequest { all: true, label_selector, ..Default::default() };
-        let fleet = api.list_containers(request).await?.into_inner();
-        ensure!(fleet.views.iter().all(|v| !v.stale), "{:?}", fleet.views);
-        let mut ours: Vec<String> =
-            fleet.containers.iter().map(|c| format!("{} {}", c.id, c.state)).collect();
-        theirs.sort();
-        ours.sort();
-        ensure!(ours == theirs, "we have {ours:?}, docker has {theirs:?}");
-        Ok(Some(()))
-    })
-    .await
-}
-
-#[test]
-fn a_restarted_dockerd_is_resynced() {
-    scenario(async |world| {
-        let controller = world.controller().await?;
-        let mut engine = world.private_dockerd().await?;
-        let spec = AgentSpec::new(world, &controller, "web-1")?;
-        let spec = AgentSpec { docker: engine.docker().host().to_owned(), ..spec };
-        let agent = world.join(&controller, spec).await?;
-        engine.docker().run("ends", IDLE).await?;
-        engine.docker().run_with(&["--restart", "always"], "returns", IDLE).await?;
-        inventory_is_dockers(&controller, engine.docker()).await?;
-        for _ in 0..3 {
-            engine.stop().await?;
-            engine.start().await?;
-            inventory_is_dockers(&controller, engine.docker()).await?;
-        }
-        engine.docker().run("new", IDLE).await?;
-        inventory_is_dockers(&controller, engine.docker()).await?;
-        let record = controller.await_state("web-1", AgentState::Connected).await?;
-        ensure!(record.epoch == 1 && record.id == agent.id, "its link did not last: {record:?}");
-        Ok(())
     });
 }
 
