@@ -88,17 +88,24 @@ fn main() -> ExitCode {
     }
 }
 
-/// The engine's URL: the flag, `DOCKER_HOST`, or what the flag said last, so that an agent that joined
-/// with one needs no flag at boot.
-fn docker(options: &RunArgs) -> anyhow::Result<String> {
+/// The engine's URL: the flag, `DOCKER_HOST`, or what the flag said last.
+fn docker(options: &RunArgs) -> String {
+    let kept = || std::fs::read_to_string(options.data_dir.join("docker")).ok();
+    let named = || std::env::var("DOCKER_HOST").ok();
+    options.docker.clone().or_else(named).or_else(kept).unwrap_or_default()
+}
+
+/// Keeps what `--docker` says, so that an agent that joined with it needs no flag at boot.
+fn keep_docker(options: &RunArgs) -> anyhow::Result<()> {
+    let Some(url) = &options.docker else { return Ok(()) };
     let kept = options.data_dir.join("docker");
-    if let Some(url) = &options.docker {
-        let write = std::fs::write(&kept, url);
-        write.with_context(|| format!("cannot write {}", kept.display()))?;
-        return Ok(url.clone());
+    if std::fs::read_to_string(&kept).is_ok_and(|same| same == *url) {
+        return Ok(());
     }
-    let named = std::env::var("DOCKER_HOST").ok();
-    Ok(named.or_else(|| std::fs::read_to_string(kept).ok()).unwrap_or_default())
+    // A full disk must leave the old one, not an empty one.
+    let staged = kept.with_extension("new");
+    let write = std::fs::write(&staged, url).and_then(|()| std::fs::rename(&staged, &kept));
+    write.with_context(|| format!("cannot write {}", kept.display()))
 }
 
 async fn work(cli: Cli) -> anyhow::Result<()> {
@@ -121,8 +128,7 @@ async fn work(cli: Cli) -> anyhow::Result<()> {
         Some((join, only_join)) => {
             let identity = join::join(&state, join, &shutdown).await?;
             if only_join {
-                docker(&options)?; // Kept for `run`.
-                return Ok(());
+                return keep_docker(&options);
             }
             identity
         }
@@ -144,7 +150,10 @@ async fn work(cli: Cli) -> anyhow::Result<()> {
             ),
         },
     };
-    let docker = docker(&options)?;
+    if let Err(error) = keep_docker(&options) {
+        tracing::warn!("{error:#}; the next start needs --docker again");
+    }
+    let docker = docker(&options);
     let ready = |mut status: tokio::sync::watch::Receiver<Status>| {
         if options.ready_json {
             tokio::spawn(async move {
