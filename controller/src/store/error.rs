@@ -46,7 +46,7 @@ impl From<StoreError> for Status {
                 status(
                     Code::Internal,
                     reason::INTERNAL,
-                    "the controller cannot use its database; its log says why",
+                    "the controller cannot use its database (is its disk full?); its log says why",
                     &[],
                 )
             }
