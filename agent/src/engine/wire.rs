@@ -309,11 +309,12 @@ fn minor(version: &str) -> Option<u32> {
 }
 
 fn fault(error: &hyper::Error) -> Fault {
-    if error.is_parse() {
-        Fault::Garbage(error.to_string())
-    } else {
-        Fault::Lost(error.to_string())
-    }
+    // hyper itself says "connection error"; what it was, for example a TLS alert, is in its source.
+    let text = match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    };
+    if error.is_parse() { Fault::Garbage(text) } else { Fault::Lost(text) }
 }
 
 /// The fault within bollard's error.
