@@ -21,6 +21,7 @@ demo,test        ip            iproute2
 test             nft           nftables
 test             tc            iproute2
 test             strace        strace
+test             setpriv       util-linux
 test,lint        pip3          python3-pip
 lint             npm           npm
 lint             shellcheck    shellcheck

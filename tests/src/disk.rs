@@ -9,7 +9,10 @@ use std::{
 
 use anyhow::{Result, ensure};
 
-use crate::{process::Process, world::World};
+use crate::{
+    process::{Process, wrapped},
+    world::World,
+};
 
 /// A small file system in memory. Unmounted when dropped.
 #[derive(Debug)]
@@ -109,13 +112,5 @@ impl World {
 /// The same command on a disk on which, in each thread, the flush of that number and all later ones
 /// fail.
 pub fn failing_from(flush: u32, command: &Command) -> Command {
-    let mut strace = strace(&format!(":when={flush}+"));
-    strace.arg(command.get_program()).args(command.get_args());
-    for (key, value) in command.get_envs() {
-        match value {
-            Some(value) => strace.env(key, value),
-            None => strace.env_remove(key),
-        };
-    }
-    strace
+    wrapped(strace(&format!(":when={flush}+")), command)
 }

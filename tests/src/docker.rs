@@ -4,7 +4,7 @@ use std::{
     env,
     fmt::Write as _,
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
@@ -15,6 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     cli::output_of,
+    netns::Netns,
     process::Process,
     wait::{LONG, await_until},
     world::World,
@@ -148,8 +149,16 @@ pub struct PrivateDockerd<'w> {
     docker: Docker,
     process: Process,
     world: &'w World,
+    spec: DockerdSpec,
+}
+
+#[derive(Debug)]
+struct DockerdSpec {
     data: PathBuf,
     run: PathBuf,
+    /// The command that gives it its network.
+    network: Vec<String>,
+    options: Vec<String>,
 }
 
 impl World {
@@ -158,6 +167,25 @@ impl World {
     /// # Errors
     /// When it does not answer.
     pub async fn private_dockerd(&self) -> Result<PrivateDockerd<'_>> {
+        // In a network of its own: dockerd without a bridge removes docker0, which is another engine's.
+        self.dockerd_in(&["unshare", "--net"], &[]).await
+    }
+
+    /// The same in a network that can be reached, with further options.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn private_dockerd_in(
+        &self,
+        netns: &Netns,
+        options: &[&str],
+    ) -> Result<PrivateDockerd<'_>> {
+        // `ip netns exec` would hide the control groups from it.
+        let net = format!("--net=/run/netns/{}", netns.name());
+        self.dockerd_in(&["nsenter", &net], options).await
+    }
+
+    async fn dockerd_in(&self, network: &[&str], options: &[&str]) -> Result<PrivateDockerd<'_>> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         // A socket's path has room for 107 bytes, so it cannot be in the scenario's directory.
         let n = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -166,25 +194,28 @@ impl World {
         let data = self.dir("dockerd")?;
         let host = format!("unix://{}", run.join("docker.sock").display());
         let docker = self.docker_at(&host);
-        let process = dockerd(self, &docker, &data, &run).await?;
+        let words = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect();
+        let spec = DockerdSpec { data, run, network: words(network), options: words(options) };
+        let process = dockerd(self, &docker, &spec).await?;
 
-        let archive = data.join("image.tar");
+        let archive = spec.data.join("image.tar");
         let archive = archive.to_str().context("a path in UTF-8")?;
         self.docker().cli(&["save", "-o", archive, IMAGE]).await?;
         docker.cli(&["load", "-i", archive]).await?;
-        Ok(PrivateDockerd { docker, process, world: self, data, run })
+        Ok(PrivateDockerd { docker, process, world: self, spec })
     }
 }
 
-async fn dockerd(world: &World, docker: &Docker, data: &Path, run: &Path) -> Result<Process> {
-    // In a network of its own: dockerd without a bridge removes docker0, which is another engine's.
-    let mut command = Command::new("unshare");
-    command.args(["--net", "dockerd", "-H", &docker.host, "--bridge", "none", "--iptables=false"]);
+async fn dockerd(world: &World, docker: &Docker, spec: &DockerdSpec) -> Result<Process> {
+    let mut command = Command::new(&spec.network[0]);
+    command.args(&spec.network[1..]);
+    command.args(["dockerd", "-H", &docker.host, "--bridge", "none", "--iptables=false"]);
+    command.args(&spec.options);
     command.args(["--containerd-namespace", world.prefix()]);
     command.args(["--containerd-plugins-namespace", &format!("{}-plugins", world.prefix())]);
-    command.arg("--data-root").arg(data.join("root"));
-    command.arg("--exec-root").arg(run.join("exec"));
-    command.arg("--pidfile").arg(run.join("pid"));
+    command.arg("--data-root").arg(spec.data.join("root"));
+    command.arg("--exec-root").arg(spec.run.join("exec"));
+    command.arg("--pidfile").arg(spec.run.join("pid"));
     let mut process = Process::spawn("dockerd", command, world.logs())?;
     await_until("the private dockerd to answer", LONG, async || {
         ensure!(process.is_running()?, "it ended: {}", process.tail());
@@ -217,7 +248,7 @@ impl PrivateDockerd<'_> {
     pub fn kill9(&mut self) -> Result<()> {
         self.process.kill9()?;
         // Its containerd goes with it; where nobody reaps that one, the next dockerd would wait for it.
-        let pid = self.run.join("exec/containerd/containerd.pid");
+        let pid = self.spec.run.join("exec/containerd/containerd.pid");
         if let Some(pid) = fs::read_to_string(&pid)?.trim().parse().ok().and_then(Pid::from_raw) {
             let _ = kill_process(pid, Signal::KILL);
         }
@@ -229,7 +260,7 @@ impl PrivateDockerd<'_> {
     /// # Errors
     /// When it does not answer.
     pub async fn start(&mut self) -> Result<()> {
-        self.process = dockerd(self.world, &self.docker, &self.data, &self.run).await?;
+        self.process = dockerd(self.world, &self.docker, &self.spec).await?;
         Ok(())
     }
 }
@@ -244,8 +275,8 @@ impl Drop for PrivateDockerd<'_> {
         }
         // Killed, dockerd would leave its data mounted on itself.
         self.process.end(Duration::from_secs(20));
-        let _ = Command::new("umount").arg(self.data.join("root")).output();
-        let _ = fs::remove_dir_all(&self.run);
+        let _ = Command::new("umount").arg(self.spec.data.join("root")).output();
+        let _ = fs::remove_dir_all(&self.spec.run);
     }
 }
 

@@ -13,6 +13,7 @@ const BLOCKS: u32 = 64;
 pub struct Netns {
     name: String,
     host: String,
+    inside: String,
     /// Keeps its addresses from the scenarios that run beside it.
     _claim: File,
 }
@@ -60,7 +61,7 @@ impl Netns {
         let inside = format!("198.51.100.{}", block + 2);
 
         ip(&["netns", "add", &name])?;
-        let netns = Self { name, host, _claim: claim };
+        let netns = Self { name, host, inside, _claim: claim };
         ip(&[
             "link",
             "add",
@@ -75,7 +76,7 @@ impl Netns {
         ])?;
         ip(&["addr", "add", &format!("{}/30", netns.host), "dev", &host_end])?;
         ip(&["link", "set", &host_end, "up"])?;
-        ip(&["-n", &netns.name, "addr", "add", &format!("{inside}/30"), "dev", &ns_end])?;
+        ip(&["-n", &netns.name, "addr", "add", &format!("{}/30", netns.inside), "dev", &ns_end])?;
         ip(&["-n", &netns.name, "link", "set", &ns_end, "up"])?;
         ip(&["-n", &netns.name, "link", "set", "lo", "up"])?;
         Ok(netns)
@@ -89,6 +90,11 @@ impl Netns {
     /// The host's address as seen from inside.
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    /// The address inside as seen from the host.
+    pub fn inside(&self) -> &str {
+        &self.inside
     }
 
     /// Swallows every packet that goes that way: no reset, no error, silence.

@@ -187,6 +187,18 @@ impl Process {
     }
 }
 
+/// `inner`, with its environment, run by `outer`.
+pub(crate) fn wrapped(mut outer: Command, inner: &Command) -> Command {
+    outer.arg(inner.get_program()).args(inner.get_args());
+    for (key, value) in inner.get_envs() {
+        match value {
+            Some(value) => outer.env(key, value),
+            None => outer.env_remove(key),
+        };
+    }
+    outer
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         self.end(Duration::from_secs(2));
