@@ -68,6 +68,8 @@ pub mod reason {
     pub const DOCKER_ERROR: &str = "DOCKER_ERROR";
     /// FAILED_PRECONDITION: no common version of the link's protocol.
     pub const PROTOCOL_MISMATCH: &str = "PROTOCOL_MISMATCH";
+    /// UNIMPLEMENTED: the agent is older than the call; update it. Metadata `call` names the rpc.
+    pub const OLD_AGENT: &str = "OLD_AGENT";
     /// DEADLINE_EXCEEDED: the caller's time is over; metadata `ran`.
     pub const DEADLINE: &str = "DEADLINE";
     /// INTERNAL: a fault of dockctl; the log has more.

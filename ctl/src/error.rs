@@ -215,6 +215,9 @@ fn next_step(name: &str) -> Option<&'static str> {
         reason::DOCKER_DOWN => "the agent is there, its Docker engine is not: start Docker there",
         reason::DOCKER_REFUSED => "let the agent's user or socket proxy make this call",
         reason::DEADLINE => "give it more time with --timeout, for example --timeout 2m",
+        reason::OLD_AGENT => {
+            "update the agent on that host: see its version in `dockctl agents ls`"
+        }
         reason::PROTOCOL_MISMATCH => "bring both sides to the same version: see `dockctl version`",
         _ => return None,
     })

@@ -8,6 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use dockctl_api::{
+    VERSION,
     error::{self, reason, status},
     link::v1::{
         Call, CallResult, ConnectRequest, End, ServeRequest, agent_link_client::AgentLinkClient,
@@ -15,7 +16,7 @@ use dockctl_api::{
     },
 };
 use futures_util::{FutureExt as _, Stream, StreamExt as _, stream};
-use http::{Request, Response, header};
+use http::{HeaderMap, Request, Response, header};
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use tokio::{sync::mpsc, time};
 use tokio_util::sync::CancellationToken;
@@ -160,6 +161,7 @@ impl Server {
             .body(body);
         match request {
             Ok(request) => match self.routes.clone().oneshot(request).await {
+                Ok(response) if is_unknown(response.headers()) => unknown(&call.path).into_http(),
                 Ok(response) => response.map(Body::new),
                 Err(never) => match never {},
             },
@@ -262,4 +264,19 @@ fn pieces(call_id: u64, first: Bytes, body: Body) -> impl Stream<Item = ServeReq
         Some((ServeRequest { end: Some(end), ..Default::default() }, State::Ended))
     });
     stream::iter([name]).chain(rest)
+}
+
+/// Whether this is tonic's answer to an rpc that no service has.
+fn is_unknown(headers: &HeaderMap) -> bool {
+    framing::end_in(headers)
+        .is_some_and(|end| end.code == Code::Unimplemented as i32 && end.details.is_empty())
+}
+
+fn unknown(path: &str) -> Status {
+    status(
+        Code::Unimplemented,
+        reason::OLD_AGENT,
+        format!("this agent ({VERSION}) does not know {path}; update it"),
+        &[("call", path), (error::RAN, error::NOT_SENT)],
+    )
 }
