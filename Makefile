@@ -20,7 +20,7 @@ chaos: ## The faults of the link and the daemons in full count, about an hour; C
 	@$(SCRIPTS)/tools.sh cargo-nextest
 	@$(SCRIPTS)/with-engine.sh env DOCKCTL_FULL=1 $(SCRIPTS)/test.sh $(CHAOS:%=--test %)
 
-lint: ## Formatting, clippy, buf, shellcheck, dependencies' licences and sources.
+lint: ## Formatting, clippy, buf, shellcheck, systemd units, dependencies' licences and sources.
 	@$(SCRIPTS)/need.sh lint
 	@$(SCRIPTS)/tools.sh buf cargo-deny
 	@$(SCRIPTS)/lint.sh

@@ -26,6 +26,7 @@ test,lint        pip3          python3-pip
 lint             npm           npm
 lint             shellcheck    shellcheck
 lint             git           git
+lint             systemd-analyze systemd
 '
 
 purpose=${1:?usage: need.sh demo|test|lint}

@@ -1,0 +1,139 @@
+//! What deploy/ starts is what the programs take: the commands of the systemd units, the Dockerfiles
+//! and the compose files, run as they stand there but for the directory and the ports.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, ensure};
+use dockctl_api::v1::{AgentState, CreateJoinTokenRequest};
+use dockctl_tests::{AgentSpec, Process, World, scenario};
+use serde_json::Value;
+
+fn deploy(file: &str) -> Result<String> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(file);
+    fs::read_to_string(&path).with_context(|| path.display().to_string())
+}
+
+/// A command as a file of deploy/ has it.
+#[derive(Debug, Default)]
+struct Started {
+    program: String,
+    arguments: Vec<String>,
+    env: BTreeMap<String, String>,
+}
+
+impl Started {
+    fn env(&mut self, pairs: &str) -> Result<()> {
+        for pair in pairs.split_whitespace() {
+            let (name, value) = pair.split_once('=').with_context(|| pair.to_owned())?;
+            self.env.insert(name.to_owned(), value.to_owned());
+        }
+        Ok(())
+    }
+
+    fn of_unit(file: &str) -> Result<Self> {
+        let mut started = Self::default();
+        for line in deploy(file)?.lines() {
+            if let Some(command) = line.strip_prefix("ExecStart=") {
+                let mut words = command.split_whitespace().map(str::to_owned);
+                let program = words.next().context("no program")?;
+                started.program = program.trim_start_matches("/usr/local/bin/").to_owned();
+                started.arguments = words.collect();
+            } else if let Some(pairs) = line.strip_prefix("Environment=") {
+                started.env(pairs)?;
+            }
+        }
+        Ok(started)
+    }
+
+    fn of_dockerfile(file: &str) -> Result<Self> {
+        let mut started = Self::default();
+        for line in deploy(file)?.lines() {
+            if let Some(program) = line.strip_prefix("ENTRYPOINT ") {
+                let [program] = serde_json::from_str::<[String; 1]>(program)?;
+                started.program = program;
+            } else if let Some(arguments) = line.strip_prefix("CMD ") {
+                started.arguments = serde_json::from_str(arguments)?;
+            } else if let Some(pairs) = line.strip_prefix("ENV ") {
+                started.env(pairs)?;
+            }
+        }
+        Ok(started)
+    }
+
+    /// The command with its data elsewhere and ports of the system's choice.
+    fn command(mut self, world: &World, data_dir: &Path) -> Result<Command> {
+        let at = self.arguments.iter().position(|a| a == "--data-dir").context("no --data-dir")?;
+        self.arguments[at + 1] = data_dir.to_str().context("a path in UTF-8")?.to_owned();
+        for address in self.env.values_mut().filter(|v| v.starts_with("0.0.0.0:")) {
+            *address = "127.0.0.1:0".to_owned();
+        }
+        let mut command = world.binary(&self.program)?;
+        command.args(&self.arguments).envs(&self.env).env("DOCKCTL_READY_JSON", "true");
+        Ok(command)
+    }
+}
+
+#[test]
+fn the_controllers_unit_and_image_start_a_controller_that_others_can_reach() {
+    scenario(async |world| {
+        for started in [
+            Started::of_unit("systemd/dockctl-controller.service")?,
+            Started::of_dockerfile("docker/Dockerfile.controller")?,
+        ] {
+            // Each names both ports, on every address.
+            for (name, port) in [("DOCKCTL_LISTEN", "7443"), ("DOCKCTL_AGENT_LISTEN", "7444")] {
+                let wanted = format!("0.0.0.0:{port}");
+                ensure!(started.env.get(name) == Some(&wanted), "{started:?}");
+            }
+            let mut command = started.command(world, &world.dir("controller")?)?;
+            command.env("DOCKCTL_METRICS_LISTEN", "127.0.0.1:0");
+            let mut controller = Process::spawn("controller", command, world.logs())?;
+            let ready: Value = controller.ready().await?;
+            ensure!(ready["ca_fingerprint"].is_string(), "{ready}");
+            ensure!(controller.terminate().await?.success(), "{}", controller.tail());
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn the_agents_unit_and_image_start_an_agent_that_only_joined_before() {
+    scenario(async |world| {
+        let controller = world.controller().await?;
+        for (name, started) in [
+            ("unit", Started::of_unit("systemd/dockctl-agent.service")?),
+            ("image", Started::of_dockerfile("docker/Dockerfile.agent")?),
+        ] {
+            let spec = AgentSpec::new(world, &controller, name)?;
+            let request = CreateJoinTokenRequest::default();
+            let token = controller.join_token(request).await?.token;
+            // As the comment at the head of the unit and of the compose file says.
+            let mut join = spec.join_command(&token)?;
+            join.arg("--only-join");
+            let mut join = Process::spawn("join", join, world.logs())?;
+            ensure!(join.exit_code().await? == 0, "{}", join.tail());
+            let command = started.command(world, &spec.data_dir)?;
+            let mut agent = Process::spawn(name, command, world.logs())?;
+            let ready: Value = agent.ready().await?;
+            ensure!(ready["agent"] == name, "{ready}");
+            controller.await_state(name, AgentState::Connected).await?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn the_systemd_units_let_the_programs_live_without_root() {
+    for unit in ["systemd/dockctl-controller.service", "systemd/dockctl-agent.service"] {
+        let text = deploy(unit).expect("the unit");
+        for line in ["User=dockctl", "NoNewPrivileges=yes", "CapabilityBoundingSet=", "UMask=0077"]
+        {
+            assert!(text.lines().any(|l| l == line), "{unit} lacks {line}");
+        }
+    }
+}
