@@ -22,6 +22,7 @@ test             nft           nftables
 test             tc            iproute2
 test             strace        strace
 test             setpriv       util-linux
+test             useradd       passwd
 test,lint        pip3          python3-pip
 lint             npm           npm
 lint             shellcheck    shellcheck

@@ -4,13 +4,14 @@
 use std::{
     collections::BTreeMap,
     fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use anyhow::{Context, Result, ensure};
 use dockctl_api::v1::{AgentState, CreateJoinTokenRequest};
-use dockctl_tests::{AgentSpec, Process, World, scenario};
+use dockctl_tests::{AgentSpec, Docker, LONG, Process, World, await_until, scenario};
 use serde_json::Value;
 
 fn deploy(file: &str) -> Result<String> {
@@ -136,4 +137,86 @@ fn the_systemd_units_let_the_programs_live_without_root() {
             assert!(text.lines().any(|l| l == line), "{unit} lacks {line}");
         }
     }
+}
+
+/// The images of deploy/docker, built from this machine's own files. Removed when dropped.
+struct Images {
+    host: String,
+    name: String,
+}
+
+impl Images {
+    fn build(docker: &Docker, world: &World) -> Result<Self> {
+        let dockctl = world.binary("dockctl")?;
+        let programs = Path::new(dockctl.get_program()).parent().context("no directory")?;
+        let images = Self { host: docker.host().to_owned(), name: world.prefix().to_owned() };
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("images.sh");
+        let mut build = Command::new(script);
+        build.arg(&images.name).arg(programs).env("DOCKER_HOST", docker.host());
+        let built = build.output()?;
+        ensure!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        Ok(images)
+    }
+
+    fn of(&self, program: &str) -> String {
+        format!("{}-{program}", self.name)
+    }
+}
+
+impl Drop for Images {
+    fn drop(&mut self) {
+        let docker = |arguments: &[&str]| {
+            let _ = Command::new("docker").args(["-H", &self.host]).args(arguments).output();
+        };
+        docker(&["rm", "-fv", &self.of("box"), &self.of("controller")]);
+        docker(&["volume", "rm", &self.of("state")]);
+        for image in ["agent", "controller", "dockctl", "base"] {
+            docker(&["rmi", &self.of(image)]);
+        }
+    }
+}
+
+/// What the compose files give every service.
+const CONFINED: [&str; 4] =
+    ["--read-only", "--cap-drop=ALL", "--security-opt", "no-new-privileges"];
+
+#[test]
+fn the_images_build_and_run_read_only_without_any_capability() {
+    scenario(async |world| {
+        let controller = world.controller().await?;
+        let docker = world.docker();
+        let images = Images::build(&docker, world)?;
+        let run = async |options: &[&str], rest: &[&str]| {
+            docker.cli(&[&["run"], &CONFINED[..], options, rest].concat()).await
+        };
+        let version = run(&["--rm"], &[&images.of("dockctl"), "--version"]).await?;
+        ensure!(version.starts_with("dockctl "), "{version}");
+
+        // The agent as deploy/compose/agent.yml has it, beside the controller of this scenario.
+        let socket = docker.host().strip_prefix("unix://").context("a socket")?;
+        let group = fs::metadata(socket)?.gid().to_string();
+        let sockets = format!("{socket}:/var/run/docker.sock");
+        let state = format!("{}:/var/lib/dockctl-agent", images.of("state"));
+        let beside = ["--network=host", "--group-add", &group, "-v", &sockets, "-v", &state];
+        let token = controller.join_token(CreateJoinTokenRequest::default()).await?.token;
+        let (address, agent) = (controller.agents.to_string(), images.of("agent"));
+        let join = [&agent, "join", &address, "--token", &token, "--name", "box"];
+        let kept = ["--data-dir", "/var/lib/dockctl-agent", "--only-join"];
+        run(&[&["--rm"], &beside[..]].concat(), &[&join[..], &kept].concat()).await?;
+        let own = images.of("box");
+        run(&[&["-d", "--name", &own], &beside[..]].concat(), &[&agent]).await?;
+        controller.await_state("box", AgentState::Connected).await?;
+        let listed = controller.dockctl().await?.ok(&["ps", "--on", "box"]).await?;
+        ensure!(listed.contains(&own), "{listed}");
+
+        // The controller as deploy/compose/controller.yml has it.
+        let (image, name) = (images.of("controller"), images.of("controller"));
+        let options = ["-d", "--network=none", "--name", &name, "-e", "DOCKCTL_READY_JSON=true"];
+        run(&options, &[&image]).await?;
+        await_until("the controller in its container", LONG, async || {
+            let said = docker.cli(&["logs", &name]).await?;
+            Ok(said.contains("\"ca_fingerprint\"").then_some(()))
+        })
+        .await
+    });
 }
