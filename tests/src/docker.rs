@@ -4,7 +4,7 @@ use std::{
     env,
     fmt::Write as _,
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
@@ -275,8 +275,33 @@ impl Drop for PrivateDockerd<'_> {
         }
         // Killed, dockerd would leave its data mounted on itself.
         self.process.end(Duration::from_secs(20));
+        kill_shims(&self.spec.run);
         let _ = Command::new("umount").arg(self.spec.data.join("root")).output();
         let _ = fs::remove_dir_all(&self.spec.run);
+    }
+}
+
+/// Ends what a dockerd that was killed in the middle of a start has left: the shims of its containerd,
+/// which name its directory, and their containers.
+fn kill_shims(run: &Path) {
+    let kill = |pid: &str| {
+        if let Some(pid) = pid.parse().ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    };
+    let run = format!("{}/exec/", run.display());
+    for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let (path, pid) = (process.path(), process.file_name());
+        let command = fs::read(path.join("cmdline")).unwrap_or_default();
+        let command = String::from_utf8_lossy(&command);
+        if !command.contains("containerd-shim") || !command.contains(&run) {
+            continue;
+        }
+        for thread in fs::read_dir(path.join("task")).into_iter().flatten().flatten() {
+            let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+            children.split_whitespace().for_each(kill);
+        }
+        pid.to_str().into_iter().for_each(kill);
     }
 }
 
