@@ -69,16 +69,20 @@ start() {
 }
 
 # With control groups of version 1 the engine's shim tells a container's numbers only when every
-# hierarchy is mounted; a bare machine has mounted some of them only.
+# hierarchy that /proc/PID/cgroup names is mounted, also one without a controller (name=systemd); a
+# bare machine has mounted some of them only, and cgroupfs-mount leaves the named ones out.
 mount_hierarchies() {
     [ "$(stat -fc %T /sys/fs/cgroup)" = tmpfs ] || return 0
-    local name hierarchy enabled
-    while read -r name hierarchy _ enabled; do
-        if [ "$enabled" != 1 ] || [ "$hierarchy" = 0 ]; then continue; fi
-        grep -q " /sys/fs/cgroup/[^ ]*\b$name\b" /proc/mounts && continue
-        "${SUDO[@]}" mkdir -p "/sys/fs/cgroup/$name"
-        "${SUDO[@]}" mount -t cgroup -o "$name" cgroup "/sys/fs/cgroup/$name"
-    done < <(grep -v '^#' /proc/cgroups)
+    local hierarchy at options
+    while IFS=: read -r _ hierarchy _; do
+        # The line without a name is version 2's.
+        [ -n "$hierarchy" ] || continue
+        grep -q " /sys/fs/cgroup/[^ ]* cgroup [^ ]*,${hierarchy%%,*}[, ]" /proc/mounts && continue
+        at=/sys/fs/cgroup/${hierarchy#name=} options=$hierarchy
+        [ "$hierarchy" = "${hierarchy#name=}" ] || options=none,$hierarchy
+        "${SUDO[@]}" mkdir -p "$at"
+        "${SUDO[@]}" mount -t cgroup -o "$options" cgroup "$at"
+    done </proc/self/cgroup
 }
 
 stop() {
