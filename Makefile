@@ -33,6 +33,7 @@ fuzz: ## Fuzz what reads bytes from outside; ARGS: seconds for each target (60),
 	@$(SCRIPTS)/fuzz.sh $(ARGS)
 
 build: ## The three programs, optimised, in target/release.
+	@$(SCRIPTS)/need.sh build
 	@cargo build --release -p dockctl-controller -p dockctl-agent -p dockctl --bins
 
 fmt: ## Format the Rust sources.

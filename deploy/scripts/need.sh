@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# need.sh demo|test|lint: installs from Debian what that purpose needs and the machine lacks, and
+# need.sh build|demo|test|lint: installs from Debian what that purpose needs and the machine lacks, and
 # says what it installs. Root or sudo is asked for only when something is missing.
 set -euo pipefail
 # shellcheck source=deploy/scripts/lib.sh
@@ -7,8 +7,8 @@ set -euo pipefail
 
 # Rows of "purposes command package": the package is installed when the command is missing.
 table='
-demo,test,lint   cc            gcc
-demo,test,lint   ld            binutils
+build,demo,test,lint  cc      gcc
+build,demo,test,lint  ld      binutils
 demo,test        dockerd       docker.io
 demo,test        docker        docker.io
 demo,test        iptables      iptables
@@ -30,7 +30,7 @@ lint             git           git
 lint             systemd-analyze systemd
 '
 
-purpose=${1:?usage: need.sh demo|test|lint}
+purpose=${1:?usage: need.sh build|demo|test|lint}
 
 has() { command -v "$1" >/dev/null || [ -x "/usr/sbin/$1" ] || [ -x "/sbin/$1" ]; }
 
@@ -54,7 +54,7 @@ if [ "$purpose" = test ] && ! compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1
     missing+=(libfaketime)
 fi
 # Without systemd nobody has mounted the control groups.
-if [ "$purpose" != lint ] && ! grep -q ' /sys/fs/cgroup' /proc/mounts; then
+if [[ $purpose = demo || $purpose = test ]] && ! grep -q ' /sys/fs/cgroup' /proc/mounts; then
     has cgroupfs-mount || missing+=(cgroupfs-mount)
 fi
 
