@@ -18,6 +18,7 @@ demo,test        jq            jq
 demo,test        xz            xz-utils
 demo,test        tar           tar
 demo,test        ip            iproute2
+test             ps            procps
 test             nft           nftables
 test             tc            iproute2
 test             strace        strace
