@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, ensure};
 use dockctl_api::{
     error::{MAYBE_RAN, RAN, metadata_of, reason, reason_of},
     v1::{AgentState, ListContainersRequest, StopContainerRequest},
