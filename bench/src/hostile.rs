@@ -1,5 +1,5 @@
 //! How much one agent that does what harm it can slows the calls of a thousand others (THREATS, row
-//! 7). In turns it is quiet and not; what it sends is made in this process, which has its part in it.
+//! 7). In turns it is quiet and not; what it sends is made in this process, on a thread of its own.
 
 use std::{
     sync::{
@@ -21,7 +21,7 @@ use dockctl_api::{
 };
 use dockctl_link::{agent::Host as _, channel::Channel};
 use futures_util::stream;
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{runtime::Builder, sync::mpsc, task::JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
@@ -44,7 +44,7 @@ pub(crate) async fn run(bench: &Bench) -> Result<Vec<Figure>> {
     let controller = Controller::start(bench, &[]).await?;
     let token = controller.join_token_for(others + 1).await?;
     let _fleet = fleet(&controller, &token, others).await?;
-    let hostile = Hostile::start(Identity::enroll(controller.agents(), &token, "hostile").await?);
+    let hostile = Hostile::start(Identity::enroll(controller.agents(), &token, "hostile").await?)?;
     let client = controller.client().await?.system();
     let mut pings: Vec<_> =
         (0..others).map(|n| Ping { client: client.clone(), agent: name(n) }).collect();
@@ -123,19 +123,21 @@ struct Hostile {
 }
 
 impl Hostile {
-    fn start(identity: Identity) -> Self {
+    fn start(identity: Identity) -> Result<Self> {
         let (active, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let stop = CancellationToken::new();
         let (harm, stopped) = (Harm { active: active.clone(), sent: sent.clone() }, stop.clone());
-        tokio::spawn(stopped.run_until_cancelled_owned(async move {
+        let work = stopped.run_until_cancelled_owned(async move {
             loop {
                 if let Err(error) = harm.session(&identity).await {
                     eprintln!("the hostile agent was thrown out: {error:#}");
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
-        }));
-        Self { active, sent, _stop: stop.drop_guard() }
+        });
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        std::thread::spawn(move || runtime.block_on(work));
+        Ok(Self { active, sent, _stop: stop.drop_guard() })
     }
 
     fn be(&self, hostile: bool) {

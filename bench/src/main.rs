@@ -104,13 +104,11 @@ fn main() -> ExitCode {
 }
 
 fn work(mut args: Args) -> Result<()> {
-    use tokio::runtime::Builder;
+    // One thread, as dockctl and the agent have: threads that wake each other would be measured, too.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match args.part.take() {
-        // One thread, as the agent has.
-        Some(Part::AtOnce(args)) => {
-            Builder::new_current_thread().enable_all().build()?.block_on(at_once::run(args))
-        }
-        None => Builder::new_multi_thread().enable_all().build()?.block_on(bench(args)),
+        Some(Part::AtOnce(args)) => runtime.block_on(at_once::run(args)),
+        None => runtime.block_on(bench(args)),
     }
 }
 

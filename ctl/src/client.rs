@@ -40,6 +40,8 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// Flow control: what may be under way unread, on one stream and on all, bytes.
 const STREAM_WINDOW: u32 = 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
+/// Largest HTTP/2 frame: one for a whole batch of log lines.
+const FRAME: u32 = 64 * 1024;
 /// A dead peer is noticed after both: a silent time, then a ping without answer.
 const PING_EVERY: Duration = Duration::from_secs(10);
 const PING_ANSWER: Duration = Duration::from_secs(5);
@@ -117,6 +119,7 @@ where
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME)
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_ANSWER)
         .keep_alive_while_idle(true)

@@ -136,6 +136,7 @@ async fn connect(
         .timer(TokioTimer::new())
         .initial_stream_window_size(wire::STREAM_WINDOW)
         .initial_connection_window_size(wire::CONNECTION_WINDOW)
+        .max_frame_size(wire::MAX_HTTP2_FRAME)
         .max_header_list_size(wire::MAX_HEADERS)
         .keep_alive_interval(wire::KEEPALIVE_INTERVAL)
         .keep_alive_timeout(wire::KEEPALIVE_TIMEOUT)

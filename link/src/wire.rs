@@ -5,6 +5,10 @@ use std::time::Duration;
 /// Flow-control window of one stream, bytes.
 pub const STREAM_WINDOW: u32 = 128 * 1024;
 
+/// Largest HTTP/2 frame that is read, bytes. Each costs its sender a write; with HTTP/2's own 16 KiB a
+/// batch of log lines would take four or more.
+pub const MAX_HTTP2_FRAME: u32 = 64 * 1024;
+
 /// Live streams on one connection.
 pub const MAX_STREAMS: u32 = 512;
 

@@ -233,6 +233,7 @@ async fn serve_http<S, IO>(
         .initial_stream_window_size(wire::STREAM_WINDOW)
         .initial_connection_window_size(wire::CONNECTION_WINDOW)
         .max_concurrent_streams(wire::MAX_STREAMS)
+        .max_frame_size(wire::MAX_HTTP2_FRAME)
         .max_header_list_size(wire::MAX_HEADERS)
         .max_pending_accept_reset_streams(wire::MAX_PENDING_RESETS)
         .keep_alive_interval(wire::KEEPALIVE_INTERVAL)
