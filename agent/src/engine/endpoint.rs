@@ -17,7 +17,9 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
 };
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::gather::Gather;
 
 /// The engine's address where none is given.
 pub const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
@@ -73,8 +75,28 @@ impl TlsEnv {
 }
 
 /// A connection to the engine.
-pub(super) trait Io: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Io for T {}
+pub(super) trait Io: AsyncRead + AsyncWrite + Send + Sync + Unpin {
+    /// Lets data gather from now on: fewer and larger reads.
+    fn gather(&mut self);
+}
+
+impl Io for Gather<UnixStream> {
+    fn gather(&mut self) {
+        self.gather();
+    }
+}
+
+impl Io for Gather<TcpStream> {
+    fn gather(&mut self) {
+        self.gather();
+    }
+}
+
+impl Io for TlsStream<Gather<TcpStream>> {
+    fn gather(&mut self) {
+        self.get_mut().0.gather();
+    }
+}
 
 /// One engine's address.
 pub(super) struct Endpoint {
@@ -135,7 +157,7 @@ impl Endpoint {
 
     async fn open(&self) -> io::Result<Box<dyn Io>> {
         match &self.kind {
-            Kind::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
+            Kind::Unix(path) => Ok(Box::new(Gather::new(UnixStream::connect(path).await?))),
             Kind::Tcp { address } => Ok(Box::new(tcp(address).await?)),
             Kind::Tls { address, name, connector } => {
                 Ok(Box::new(connector.connect(name.clone(), tcp(address).await?).await?))
@@ -144,10 +166,10 @@ impl Endpoint {
     }
 }
 
-async fn tcp(address: &str) -> io::Result<TcpStream> {
+async fn tcp(address: &str) -> io::Result<Gather<TcpStream>> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
-    Ok(stream)
+    Ok(Gather::new(stream))
 }
 
 fn host_and_port(text: &str, default_port: u16) -> Result<(&str, u16), &'static str> {

@@ -1,17 +1,15 @@
-//! A container's log, read from the engine in large pieces and handed on in batches: as much as is
-//! there, up to 64 KiB, and at once when nothing more is there, unless the batch before it went out
-//! within the last millisecond. Called by `serve::containers`. It never reads ahead of its consumer by
-//! more than one batch and one read.
+//! A container's log, read from the engine in large pieces and handed on in batches: what each read
+//! brought, up to 64 KiB. Called by `serve::containers`. It never reads ahead of its consumer by more than
+//! one batch and one read.
 
-use std::{fmt::Write as _, pin::Pin, time::Duration};
+use std::fmt::Write as _;
 
 use dockctl_api::{
     error::{bad_field, reason, status},
     v1::{LogRecord, StreamLogsRequest},
 };
-use futures_util::{Stream, future::poll_immediate, stream};
+use futures_util::{Stream, stream};
 use prost_types::Timestamp;
-use tokio::time::{Instant, Sleep, sleep};
 use tonic::{Code, Status};
 
 use super::{
@@ -21,10 +19,6 @@ use super::{
     names,
     raw::{Raw, lost},
 };
-
-/// While data flows, a batch gathers for this long: an engine writes line by line, and a message for
-/// each few lines would cost more than the lines.
-const GATHER: Duration = Duration::from_millis(1);
 
 const CALL: &str = "GET /containers/{id}/logs";
 
@@ -42,14 +36,14 @@ impl Engine {
         let facts = self.facts(&request.container).await?;
         // By id: the name may pass to another container between the two calls.
         let path = format!("/containers/{}/logs?{query}", facts.id);
-        let raw = Raw::open(&self.wire, &path)
+        let mut raw = Raw::open(&self.wire, &path)
             .await
             .map_err(|fault| self.wire.status(&fault, Call::on(CALL, &request.container)))?;
+        raw.gather();
         let log = Log {
             engine: self.clone(),
             demux: Demux::new(facts.config.tty, request.timestamps),
             batch: Batch::default(),
-            gather: Box::pin(sleep(Duration::ZERO)),
             container: request.container.clone(),
             // With `until`, a follow may end while the container runs.
             ends_with: (request.follow && request.until.is_none()).then_some(facts.state),
@@ -71,8 +65,6 @@ struct Log {
     raw: Raw,
     demux: Demux,
     batch: Batch,
-    /// Until when the batch that is being gathered may wait for more.
-    gather: Pin<Box<Sleep>>,
     container: String,
     id: String,
     /// For a follow: the container's state when it began. It ends when this run of the container does.
@@ -85,8 +77,8 @@ impl Log {
         loop {
             let decoded = self.demux.decode(&mut self.raw.buffer, &mut self.batch, self.ended);
             // What came before a broken frame is good, and the error comes back.
-            if !self.batch.is_empty() && (self.ended || !matches!(decoded, Ok(false))) {
-                return Some(Ok(self.take()));
+            if !self.batch.is_empty() {
+                return Some(Ok(self.batch.take()));
             }
             if let Err(e) = decoded {
                 return Some(Err(self.broken(e)));
@@ -94,32 +86,12 @@ impl Log {
             if self.ended {
                 return self.check_end().await.err().map(Err);
             }
-            let more = self.raw.fill();
-            let read = if self.batch.is_empty() {
-                Some(more.await)
-            } else if self.gather.deadline() <= Instant::now() {
-                poll_immediate(more).await
-            } else {
-                tokio::select! {
-                    biased;
-                    read = more => Some(read),
-                    () = &mut self.gather => None,
-                }
-            };
-            let Some(read) = read else { return Some(Ok(self.take())) };
-            match read {
+            match self.raw.fill().await {
                 Ok(0) => self.ended = true,
                 Ok(_) => {}
-                Err(e) if self.batch.is_empty() => return Some(Err(self.fault(&lost(&e)))),
-                // The next read fails again.
-                Err(_) => return Some(Ok(self.take())),
+                Err(e) => return Some(Err(self.fault(&lost(&e)))),
             }
         }
-    }
-
-    fn take(&mut self) -> Vec<LogRecord> {
-        self.gather.as_mut().reset(Instant::now() + GATHER);
-        self.batch.take()
     }
 
     /// HTTP/1.0 marks a body's end by closing, which is also how a dying engine ends it.

@@ -8,6 +8,7 @@ mod events;
 #[cfg(test)]
 pub(crate) mod fake;
 mod fault;
+mod gather;
 mod lists;
 mod logs;
 mod names;
