@@ -1,7 +1,8 @@
 //! A connection that lets data gather. The engine writes a log line by line; a reader that waits for each
 //! write is woken for each, which costs both of them more than the lines do (measured: a third of a whole
 //! log's time). So after a read that took all there was, a gathering connection leaves the event loop for
-//! a millisecond, in which the engine's writes wake nobody, and only waits when nothing came meanwhile.
+//! a part of a millisecond, in which the engine's writes wake nobody, and only waits when nothing came
+//! meanwhile.
 
 use std::{
     io::{self, ErrorKind, Read},
@@ -10,15 +11,18 @@ use std::{
     time::Duration,
 };
 
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpStream, UnixStream},
-    time::{Instant, Sleep, sleep},
+    net::{TcpStream, UnixStream, unix::pipe::Receiver},
 };
 
-/// How long data gathers. What a socket holds of 100-byte lines lasts for about three times as long when
-/// the engine writes as fast as it can.
-const GATHER: Duration = Duration::from_millis(1);
+/// How long data gathers. A Unix socket holds about 280 short lines, which the engine writes in twice this
+/// time when it writes as fast as it can.
+const GATHER: Duration = Duration::from_micros(400);
 
 /// A socket that may leave the event loop and come back.
 pub(super) trait Socket: AsyncRead + AsyncWrite + Unpin + Sized {
@@ -59,11 +63,47 @@ enum State<S: Socket> {
     Gone,
 }
 
+/// The system's own timer: tokio's knows nothing shorter than a millisecond.
+struct Timer {
+    /// A timer is read like a pipe.
+    fd: Receiver,
+    runs: bool,
+}
+
+impl Timer {
+    fn new() -> io::Result<Self> {
+        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+        let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+        Ok(Self { fd: Receiver::from_owned_fd_unchecked(timer)?, runs: false })
+    }
+
+    fn start(&mut self) -> io::Result<()> {
+        let no = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let once = Timespec { tv_sec: 0, tv_nsec: GATHER.subsec_nanos().into() };
+        let timer = Itimerspec { it_interval: no, it_value: once };
+        timerfd_settime(&self.fd, TimerfdTimerFlags::empty(), &timer)?;
+        self.runs = true;
+        Ok(())
+    }
+
+    /// Ready once GATHER has passed since the last start.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.runs {
+            ready!(self.fd.poll_read_ready(cx))?;
+            match self.fd.try_read(&mut [0; 8]) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                read => self.runs = read.map(|_| false)?,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
 /// The connection; an ordinary one until [`Gather::gather`] is called.
 pub(super) struct Gather<S: Socket> {
     state: State<S>,
     /// None for an ordinary connection.
-    rest: Option<Pin<Box<Sleep>>>,
+    rest: Option<Timer>,
 }
 
 impl<S: Socket> Gather<S> {
@@ -71,9 +111,9 @@ impl<S: Socket> Gather<S> {
         Self { state: State::Waiting(socket), rest: None }
     }
 
-    /// Lets data gather from now on.
+    /// Lets data gather from now on; where the system has no timer left, it stays as it is.
     pub(super) fn gather(&mut self) {
-        self.rest.get_or_insert_with(|| Box::pin(sleep(Duration::ZERO)));
+        self.rest = Timer::new().ok();
     }
 
     /// The socket in the event loop, brought back where needed.
@@ -92,7 +132,7 @@ impl<S: Socket> Gather<S> {
     /// Leaves the event loop for a while.
     fn rest(&mut self) -> io::Result<()> {
         let Some(rest) = &mut self.rest else { return Ok(()) };
-        rest.as_mut().reset(Instant::now() + GATHER);
+        rest.start()?;
         self.state = match std::mem::replace(&mut self.state, State::Gone) {
             State::Waiting(socket) => State::Resting(socket.leave()?),
             other => other,
@@ -112,7 +152,7 @@ where
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if let (State::Resting(plain), Some(rest)) = (&mut this.state, &mut this.rest) {
-            ready!(rest.as_mut().poll(cx));
+            ready!(rest.poll(cx))?;
             let read = plain.read(buf.initialize_unfilled());
             match read {
                 Ok(read) => {
