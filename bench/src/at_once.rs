@@ -16,7 +16,10 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::fake_agent::{Identity, answers_at_once, private_key};
+use crate::{
+    fake_agent::{Identity, answers_at_once, private_key},
+    measure::Processor,
+};
 
 /// The agent's name.
 pub(crate) const NAME: &str = "bench-link";
@@ -43,6 +46,7 @@ pub(crate) struct Ready {
 
 /// Serves until standard input ends.
 pub(crate) async fn run(args: Args) -> Result<()> {
+    let _here = Processor::last()?;
     let ready = one_hop().await?;
     let controller = (args.agents.as_str(), args.ca_fingerprint.as_str());
     let _agent = Identity::enroll(controller, &args.token, NAME).await?.start().await?;

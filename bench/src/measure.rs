@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tokio::task::JoinSet;
 
 /// What was measured of one thing: one value a round, or one a call.
@@ -58,6 +59,36 @@ impl From<f64> for Series {
 /// Milliseconds.
 pub(crate) fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
+}
+
+/// Keeps this thread on one processor until dropped.
+pub(crate) struct Processor(CpuSet);
+
+impl Processor {
+    /// On the first one that it may use.
+    pub(crate) fn first() -> Result<Self> {
+        Self::keep(|all| all.first().copied())
+    }
+
+    /// On the last one that it may use.
+    pub(crate) fn last() -> Result<Self> {
+        Self::keep(|all| all.last().copied())
+    }
+
+    fn keep(choose: impl Fn(&[usize]) -> Option<usize>) -> Result<Self> {
+        let all = sched_getaffinity(None)?;
+        let mut one = CpuSet::new();
+        let usable: Vec<_> = (0..CpuSet::MAX_CPU).filter(|n| all.is_set(*n)).collect();
+        one.set(choose(&usable).context("no processor may be used")?);
+        sched_setaffinity(None, &one)?;
+        Ok(Self(all))
+    }
+}
+
+impl Drop for Processor {
+    fn drop(&mut self) {
+        let _ = sched_setaffinity(None, &self.0);
+    }
 }
 
 /// One kind of call on one connection.
