@@ -109,7 +109,8 @@ impl Controller {
         let auth = Auth::open(store.clone(), dir, options.admin_password, system_clock()).await?;
         let registry = Registry::new(store.list_agents().await?);
         let policies = Arc::new(Policies::load()?);
-        let join_tokens = JoinTokens::new(store.clone(), ca.fingerprint());
+        let agents = ports[1].local_addr()?;
+        let join_tokens = JoinTokens::new(store.clone(), ca.fingerprint(), agents.port());
 
         let mut names = options.names.clone();
         names.extend([options.listen.ip().to_string(), options.agent_listen.ip().to_string()]);
@@ -135,7 +136,7 @@ impl Controller {
         let metrics_service = Metrics { recorder: handle, registry, store };
         Ok(Self {
             api: ports[0].local_addr()?,
-            agents: ports[1].local_addr()?,
+            agents,
             metrics: ports[2].local_addr()?,
             ca_fingerprint: ca.fingerprint().to_owned(),
             join_tokens,

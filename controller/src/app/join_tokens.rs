@@ -30,12 +30,14 @@ const MAX_DESCRIPTION: usize = 200;
 pub struct JoinTokens {
     store: store::Handle,
     ca_fingerprint: String,
+    agents_port: u16,
 }
 
 impl JoinTokens {
-    /// Tokens for the fleet whose CA has this fingerprint (64 hex digits).
-    pub fn new(store: store::Handle, ca_fingerprint: &str) -> Self {
-        Self { store, ca_fingerprint: ca_fingerprint.to_owned() }
+    /// Tokens for the fleet whose CA has this fingerprint (64 hex digits) and whose agents dial this
+    /// port.
+    pub fn new(store: store::Handle, ca_fingerprint: &str, agents_port: u16) -> Self {
+        Self { store, ca_fingerprint: ca_fingerprint.to_owned(), agents_port }
     }
 
     /// Makes a join token. Errors: INVALID_ARGUMENT BAD_FIELD.
@@ -75,6 +77,7 @@ impl JoinTokens {
         Ok(CreateJoinTokenResponse {
             token: spell(&secret, &self.ca_fingerprint)?,
             join_token: Some(message(record)),
+            agents_port: self.agents_port.into(),
         })
     }
 
@@ -144,7 +147,7 @@ mod tests {
 
     async fn tokens(directory: &tempfile::TempDir) -> JoinTokens {
         let store = Sqlite::open(&directory.path().join("dockctl.db")).await.unwrap();
-        JoinTokens::new(Arc::new(store), FINGERPRINT)
+        JoinTokens::new(Arc::new(store), FINGERPRINT, 41_002)
     }
 
     fn now() -> SystemTime {
@@ -170,6 +173,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let tokens = tokens(&directory).await;
         let made = tokens.create(CreateJoinTokenRequest::default(), "ada", now()).await.unwrap();
+        assert_eq!(made.agents_port, 41_002);
         let record = made.join_token.unwrap();
         assert_eq!((record.max_uses, record.uses, record.created_by.as_str()), (1, 0, "ada"));
         let (from, to) = (record.created_at.unwrap(), record.expires_at.unwrap());

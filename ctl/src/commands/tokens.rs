@@ -14,8 +14,8 @@ use crate::{
     output::{self, clean, human, json, table::Table},
 };
 
-/// The agents' port of a controller that has not moved it.
-const AGENTS_PORT: u16 = 7444;
+/// The agents' port of a controller that is too old to tell its own.
+const AGENTS_PORT: u32 = 7444;
 
 /// `dockctl agents token ...`.
 pub(crate) async fn run(ctx: &Ctx, args: Tokens) -> Result<()> {
@@ -41,6 +41,7 @@ async fn create(ctx: &Ctx, request: CreateJoinTokenRequest) -> Result<()> {
     });
     let answer = ctx.wait("making a token", call).await?;
     let record = answer.join_token.ok_or_else(empty_answer)?;
+    let port = if answer.agents_port == 0 { AGENTS_PORT } else { answer.agents_port };
     let token = answer.token;
     if ctx.format != Format::Table {
         let mut object = Map::new();
@@ -59,7 +60,7 @@ async fn create(ctx: &Ctx, request: CreateJoinTokenRequest) -> Result<()> {
         record.max_uses
     ));
     ctx.term.notice(&format!(
-        "  dockctl-agent join {host}:{AGENTS_PORT} --token {} --data-dir /var/lib/dockctl-agent",
+        "  dockctl-agent join {host}:{port} --token {} --data-dir /var/lib/dockctl-agent",
         clean(&token)
     ));
     Ok(())

@@ -3,7 +3,10 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicUsize},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, AtomicUsize},
+    },
 };
 
 use bytes::Bytes;
@@ -50,6 +53,8 @@ pub(crate) struct State {
     pub(crate) logs: Mutex<Vec<StreamLogsRequest>>,
     /// Every started or stopped container.
     pub(crate) acted: Mutex<Vec<String>>,
+    /// The agents' port that it tells; 0, as an old controller, unless set.
+    pub(crate) agents_port: AtomicU32,
     /// Told when all connections are to be dropped.
     cut: watch::Sender<()>,
 }

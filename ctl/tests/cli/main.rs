@@ -298,6 +298,9 @@ async fn a_token_is_alone_on_stdout() {
     let output = run(&fake, "agents token create --label a=b").await;
     assert_eq!(out(&output), "dct_secret\n");
     assert!(err(&output).contains("dockctl-agent join 127.0.0.1:7444 --token dct_secret"));
+    fake.state.agents_port.store(41_002, Ordering::SeqCst);
+    let output = run(&fake, "agents token create").await;
+    assert!(err(&output).contains("dockctl-agent join 127.0.0.1:41002 --token dct_secret"));
     let output = run(&fake, "agents token create --uses 3 -o json").await;
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(json["token"], "dct_secret");

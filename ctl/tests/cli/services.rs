@@ -85,7 +85,8 @@ impl AgentService for Service {
             ..JoinToken::default()
         };
         let token = "dct_secret".to_owned();
-        Ok(Response::new(CreateJoinTokenResponse { token, join_token: Some(record) }))
+        let agents_port = self.0.agents_port.load(Ordering::SeqCst);
+        Ok(Response::new(CreateJoinTokenResponse { token, join_token: Some(record), agents_port }))
     }
 
     async fn watch_agents(

@@ -35,7 +35,7 @@ impl Fixture {
         let store: store::Handle =
             Arc::new(Sqlite::open(&directory.path().join("dockctl.db")).await.unwrap());
         let ca = Ca::open_or_create(directory.path(), now()).unwrap();
-        let tokens = JoinTokens::new(Arc::clone(&store), ca.fingerprint());
+        let tokens = JoinTokens::new(Arc::clone(&store), ca.fingerprint(), 7444);
         let enroller = Enroller::new(Arc::clone(&store), ca.clone());
         Self { _directory: directory, store, ca, tokens, enroller }
     }
