@@ -57,12 +57,13 @@ fn stale_notice(view: &AgentView, what: &str, now: i64) -> String {
         cause => format!(": {cause}"),
     };
     let agent = clean(&view.agent);
+    // Only the cause knows whether the link or just the engine is away.
     match &view.as_of {
-        Some(as_of) => format!(
-            "{agent} offline for {}{cause}; showing its last known {what}",
-            human::short_span(now.saturating_sub(as_of.seconds))
-        ),
-        None => format!("{agent} offline{cause}; nothing is known of it yet"),
+        Some(as_of) => {
+            let age = human::short_span(now.saturating_sub(as_of.seconds));
+            format!("{agent}: {what} as of {age} ago{cause}")
+        }
+        None => format!("{agent}: no {what} known yet{cause}"),
     }
 }
 
@@ -187,7 +188,12 @@ mod tests {
     fn stale_views_are_told() {
         assert_eq!(
             stale_notice(&view(), "containers", NOW),
-            "web-9 offline for 2m: no heartbeat; showing its last known containers"
+            "web-9: containers as of 2m ago: no heartbeat"
+        );
+        let cause = "its Docker engine does not answer".to_owned();
+        assert_eq!(
+            stale_notice(&AgentView { cause, as_of: None, ..view() }, "images", NOW),
+            "web-9: no images known yet: its Docker engine does not answer"
         );
     }
 }

@@ -60,7 +60,11 @@ async fn ps_prints_a_plain_table_when_piped() {
     assert!(lines[1].contains("[::]:8080->80/tcp   app"), "{text}");
     assert!(lines[4].contains("Up 5 minutes (stale)"), "{text}");
     assert!(!text.contains('\x1b'), "{text}");
-    assert!(err(&output).contains("web-9 offline: no heartbeat"), "{}", err(&output));
+    assert!(
+        err(&output).contains("web-9: no containers known yet: no heartbeat"),
+        "{}",
+        err(&output)
+    );
 }
 
 #[tokio::test]
