@@ -2,7 +2,10 @@
 //! docker has them. Each flag can also come from a DOCKCTL_… variable or the configuration file's
 //! [defaults]; [`parse`] adds both to every flag, so that no command has to think of it.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 use clap::{
     Arg, ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
@@ -48,7 +51,7 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// How long one call may take, for example 30s.
-    #[arg(long, global = true, value_name = "SPAN")]
+    #[arg(long, global = true, value_name = "SPAN", value_parser = patience)]
     pub(crate) timeout: Option<Span>,
     /// The controller, instead of the one logged in to.
     #[arg(long, global = true, value_name = "URL")]
@@ -193,7 +196,7 @@ pub(crate) enum Tokens {
     /// Make a join token; it is shown this once.
     Create {
         /// How many hosts may use it.
-        #[arg(long, default_value_t = 1, value_name = "N")]
+        #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
         uses: u32,
         /// How long it lives.
         #[arg(long, default_value = "30m", value_name = "SPAN")]
@@ -368,19 +371,29 @@ pub(crate) struct Completions {
     pub(crate) shell: Shell,
 }
 
-/// Parses the command line. Precedence: flag, variable, `defaults` of the configuration file.
+/// Parses the command line. Precedence: flag, variable, `defaults` of the configuration `file`.
 pub(crate) fn parse(
     words: impl IntoIterator<Item = OsString>,
     defaults: &toml::Table,
+    file: &Path,
 ) -> Result<Args, clap::Error> {
     let mut unknown: Vec<&String> = defaults.keys().collect();
     let command = with_sources(Args::command(), defaults, &mut unknown);
     if let Some(name) = unknown.first() {
-        let text =
-            format!("the configuration file's [defaults] has \"{name}\", which is no flag\n");
+        let text = format!("{}: its [defaults] has \"{name}\", which is no flag\n", file.display());
         return Err(clap::Error::raw(clap::error::ErrorKind::UnknownArgument, text));
     }
     Args::from_arg_matches(&command.try_get_matches_from(words)?)
+}
+
+/// A span in which something can happen.
+fn patience(text: &str) -> Result<Span, String> {
+    match text.parse::<Span>()? {
+        Span(span) if span.is_zero() => {
+            Err("no call is done in no time: write for example 30s".to_owned())
+        }
+        span => Ok(span),
+    }
 }
 
 /// The command tree without variables and defaults, for completions.
@@ -450,7 +463,8 @@ mod tests {
     use super::*;
 
     fn args(line: &str, defaults: &str) -> Result<Args, clap::Error> {
-        parse(line.split_whitespace().map(OsString::from), &defaults.parse().unwrap())
+        let words = line.split_whitespace().map(OsString::from);
+        parse(words, &defaults.parse().unwrap(), Path::new("/my/config.toml"))
     }
 
     #[test]

@@ -35,8 +35,8 @@ use crate::{
     output::clean,
 };
 
-/// How long connecting and the TLS handshake may take together.
-const CONNECT: Duration = Duration::from_secs(10);
+/// How long connecting and the TLS handshake may take together, at most.
+pub(crate) const CONNECT: Duration = Duration::from_secs(10);
 /// Flow control: what may be under way unread, on one stream and on all, bytes.
 const STREAM_WINDOW: u32 = 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
@@ -75,15 +75,19 @@ pub(crate) enum Failure {
     Untrusted(rustls::Error),
 }
 
-/// Connects; `tls` must be there for a secure endpoint.
+/// Connects within `limit`; `tls` must be there for a secure endpoint.
 pub(crate) async fn connect(
     endpoint: &Endpoint,
     tls: Option<ClientConfig>,
+    limit: Duration,
 ) -> std::result::Result<Connected, Failure> {
     // Boxed, as a handshake is large and seldom: each call's future would hold room for it.
-    match tokio::time::timeout(CONNECT, Box::pin(open(endpoint, tls))).await {
+    match tokio::time::timeout(limit, Box::pin(open(endpoint, tls))).await {
         Ok(result) => result,
-        Err(_) => Err(unreachable(endpoint, "it did not answer within 10 s")),
+        Err(_) => {
+            let why = format!("it did not answer within {} s", limit.as_secs_f32());
+            Err(unreachable(endpoint, &why))
+        }
     }
 }
 

@@ -17,7 +17,7 @@ mod retry;
 mod session;
 mod trust;
 
-use std::{ffi::OsString, io, process::ExitCode};
+use std::{ffi::OsString, io, path::Path, process::ExitCode};
 
 use args::{Agents, Args, Command};
 use commands::Ctx;
@@ -42,7 +42,8 @@ fn main() -> ExitCode {
 fn run(words: Vec<OsString>) -> Result<ExitCode> {
     let path = args::config_path(&words).or_else(config::default_path);
     let config = path.as_deref().map(config::read).transpose()?.unwrap_or_default();
-    let args = match args::parse(words, &config.defaults) {
+    let file = path.as_deref().unwrap_or(Path::new(""));
+    let args = match args::parse(words, &config.defaults, file) {
         Ok(args) => args,
         Err(error) => {
             // Help and --version are "errors" too, with code 0; nobody reading them is no failure.

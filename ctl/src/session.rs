@@ -18,7 +18,7 @@ use tonic::{Response, Status};
 
 use crate::{
     args::Global,
-    client::Channel,
+    client::{self, Channel},
     config::{self, Config, Login},
     endpoint::Endpoint,
     error::{Error, Exit, Result},
@@ -96,6 +96,11 @@ impl Session {
         Some(self.timeout.unwrap_or(usual))
     }
 
+    /// How long connecting may take.
+    pub(crate) fn connect_within(&self) -> Duration {
+        self.timeout.unwrap_or(client::CONNECT).min(client::CONNECT)
+    }
+
     /// Makes a unary call with the usual patience.
     pub(crate) async fn ask<T, F, Fut>(&self, run: F) -> Result<T>
     where
@@ -136,7 +141,9 @@ impl Session {
             Some(channel) => channel,
             None => {
                 let kept = || login.as_ref().and_then(|l| trust::by_text(&l.ca));
-                trust::connect(&endpoint, self.trust.clone().or_else(kept)).await?.channel
+                trust::connect(&endpoint, self.trust.clone().or_else(kept), self.connect_within())
+                    .await?
+                    .channel
             }
         };
         let token = match (&self.token, login) {

@@ -2,7 +2,7 @@
 //! from the login, or by a person who compared the fingerprint. Explains a refusal with both
 //! fingerprints. The probe that looks at an untrusted controller's certificates sends nothing to it.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use dockctl_api::{
@@ -22,18 +22,22 @@ use crate::{
     error::{Error, Exit, Result},
 };
 
-/// Connects to a controller and refuses any other than the trusted one.
-pub(crate) async fn connect(endpoint: &Endpoint, trust: Option<Trust>) -> Result<Connected> {
+/// Connects to a controller within `limit` and refuses any other than the trusted one.
+pub(crate) async fn connect(
+    endpoint: &Endpoint,
+    trust: Option<Trust>,
+    limit: Duration,
+) -> Result<Connected> {
     if !endpoint.secure {
-        return client::connect(endpoint, None).await.map_err(told);
+        return client::connect(endpoint, None, limit).await.map_err(told);
     }
     let trust = trust.ok_or_else(|| unknown(endpoint))?;
     let config = tls::client_config(trust.clone(), None)
         .map_err(|e| Error::usage(format!("the CA cannot be used: {e}")))?;
-    match client::connect(endpoint, Some(config)).await {
+    match client::connect(endpoint, Some(config), limit).await {
         Ok(connected) => Ok(connected),
         Err(Failure::Unreachable(error)) => Err(error),
-        Err(Failure::Untrusted(error)) => Err(mismatch(endpoint, &trust, &error).await),
+        Err(Failure::Untrusted(error)) => Err(mismatch(endpoint, &trust, &error, limit).await),
     }
 }
 
@@ -72,8 +76,8 @@ pub(crate) fn trusted_ca(trust: &Trust, chain: &[CertificateDer<'static>]) -> Op
 }
 
 /// The fingerprint of the CA that a controller shows, trusted or not.
-pub(crate) async fn shown_fingerprint(endpoint: &Endpoint) -> Result<String> {
-    let connected = client::connect(endpoint, Some(probe()?)).await.map_err(told)?;
+pub(crate) async fn shown_fingerprint(endpoint: &Endpoint, limit: Duration) -> Result<String> {
+    let connected = client::connect(endpoint, Some(probe()?), limit).await.map_err(told)?;
     connected
         .chain
         .last()
@@ -81,13 +85,18 @@ pub(crate) async fn shown_fingerprint(endpoint: &Endpoint) -> Result<String> {
         .ok_or_else(|| Error::new(Exit::Failed, format!("{} shows no certificate", endpoint.url())))
 }
 
-async fn mismatch(endpoint: &Endpoint, trust: &Trust, error: &rustls::Error) -> Error {
+async fn mismatch(
+    endpoint: &Endpoint,
+    trust: &Trust,
+    error: &rustls::Error,
+    limit: Duration,
+) -> Error {
     let url = endpoint.url();
     let wanted = match trust {
         Trust::CaFingerprint(text) => text.clone(),
         Trust::Ca(der) => sha256_hex(der),
     };
-    match shown_fingerprint(endpoint).await {
+    match shown_fingerprint(endpoint, limit).await {
         Ok(shown) if shown != wanted => Error::new(
             Exit::Failed,
             format!("{url} is not the controller that is trusted"),

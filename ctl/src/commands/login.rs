@@ -30,7 +30,7 @@ pub(crate) async fn login(ctx: &Ctx, args: args::Login) -> Result<()> {
     let path = ctx.session.path()?;
     let trusted = trusted(ctx, &endpoint).await?;
     // Before the password is asked for: a controller that is not there, or is another, gets none.
-    let connecting = trust::connect(&endpoint, trusted.clone());
+    let connecting = trust::connect(&endpoint, trusted.clone(), ctx.session.connect_within());
     let connected = ctx.wait("connecting", connecting).await?;
     let username = username(ctx, args.username)?;
     let password = password(ctx, args.password_stdin, &username)?;
@@ -121,7 +121,9 @@ async fn trusted(ctx: &Ctx, endpoint: &Endpoint) -> Result<Option<Trust>> {
         return Err(Error::usage(format!("nothing says which CA to trust for {}", endpoint.url()))
             .hint("pass --ca-fingerprint SHA256, which the controller prints at its start"));
     }
-    let shown = ctx.wait("connecting", trust::shown_fingerprint(endpoint)).await?;
+    let shown = ctx
+        .wait("connecting", trust::shown_fingerprint(endpoint, ctx.session.connect_within()))
+        .await?;
     ctx.term.notice(&format!(
         "{} is not known yet. Its CA has the SHA-256 fingerprint",
         endpoint.url()

@@ -172,6 +172,9 @@ async fn mistakes_on_the_command_line_are_exit_2() {
         "ps -o xml",
         "agents rm web-1",
         "login http://example.com",
+        "ps --timeout 0",
+        "ps --timeout 0s",
+        "agents token create --uses 0",
         "agents token create --label nolabel",
         "agents label web-1 nolabel",
     ] {
