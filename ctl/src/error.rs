@@ -112,6 +112,11 @@ impl Error {
         self.told().is_some_and(|f| f.reason.as_deref() == Some(reason))
     }
 
+    /// Whether it came from the API, which gives a reason.
+    pub(crate) fn has_a_reason(&self) -> bool {
+        self.told().is_some_and(|f| f.reason.is_some())
+    }
+
     /// The exit code of the process.
     pub(crate) fn code(&self) -> u8 {
         self.told().map_or(0, |f| f.exit as u8)
@@ -156,6 +161,12 @@ fn from_status(status: &Status) -> Error {
     if reason.is_none() && (is_transport(status) || status.code() == Code::Unavailable) {
         return Error::new(Exit::Unreachable, "the connection to the controller was lost")
             .hint(format!("{}; see `dockctl ping`", clean(status.message())));
+    }
+    // The API names the method that it lacks; a port that knows none of its services says nothing.
+    if reason.is_none() && status.code() == Code::Unimplemented && status.message().is_empty() {
+        return Error::new(Exit::Failed, "what answers there is not the API").hint(
+            "this seems to be the agents' port (7444 by default); the API's is 7443 by default",
+        );
     }
     let name = reason.as_deref().unwrap_or_default();
     let exit = match (name, status.code()) {

@@ -123,8 +123,26 @@ impl Session {
                 let (channel, _) = self.channel(Some(&token)).await?;
                 within(deadline, run(channel.with_deadline(deadline))).await
             }
+            Err(error) => {
+                let endpoint = self.endpoint().await?;
+                Err(wrong_scheme(self.stale_token(error), &endpoint))
+            }
             result => result,
         }
+    }
+
+    /// Says where a refused token came from, since a login would not be used instead of it.
+    fn stale_token(&self, error: Error) -> Error {
+        let refused = [reason::NOT_LOGGED_IN, reason::TOKEN_EXPIRED, reason::TOKEN_INVALID];
+        let Some(token) = &self.token else { return error };
+        if !refused.into_iter().any(|reason| error.has_reason(reason)) {
+            return error;
+        }
+        let from = match std::env::var("DOCKCTL_TOKEN") {
+            Ok(set) if set == *token => "DOCKCTL_TOKEN is set",
+            _ => "a token was given",
+        };
+        error.hint(format!("{from} and wins over the login: leave it out to use the login"))
     }
 
     /// The connection with a good token, and that token. A token that was `refused` is not used again.
@@ -223,6 +241,16 @@ pub(crate) async fn within<T>(
         }
     };
     Ok(result?.into_inner())
+}
+
+/// Adds what is most likely wrong where plain HTTP gets no answer.
+pub(crate) fn wrong_scheme(error: Error, endpoint: &Endpoint) -> Error {
+    match !endpoint.secure && error.code() == Exit::Unreachable as u8 && !error.has_a_reason() {
+        true => {
+            error.hint(format!("a controller speaks TLS: write https://{}", endpoint.authority()))
+        }
+        false => error,
+    }
 }
 
 fn endpoint(url: Option<&str>, login: Option<&Login>) -> Result<Endpoint> {

@@ -39,7 +39,8 @@ pub(crate) async fn login(ctx: &Ctx, args: args::Login) -> Result<()> {
     let patience = ctx.session.patience(PATIENCE);
     let channel = connected.channel.with_deadline(patience);
     let call = async { AuthServiceClient::new(channel).login(request).await };
-    let answer = ctx.wait("logging in", session::within(patience, call)).await?;
+    let answer = ctx.wait("logging in", session::within(patience, call)).await;
+    let answer = answer.map_err(|error| session::wrong_scheme(error, &endpoint))?;
 
     let mut login = Login {
         url: endpoint.url(),

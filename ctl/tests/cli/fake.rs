@@ -81,6 +81,11 @@ impl Fake {
         Self::run(None).await
     }
 
+    /// Starts one that knows none of the API's services, as the agents' port.
+    pub(crate) async fn start_without_services() -> Self {
+        Self::serve_routes(None, Arc::default(), Routes::default()).await
+    }
+
     /// Starts one with a CA of its own.
     pub(crate) async fn start_tls() -> Self {
         let ca_key = KeyPair::generate().unwrap();
@@ -109,14 +114,18 @@ impl Fake {
     }
 
     async fn run(tls: Option<TlsAcceptor>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let scheme = if tls.is_some() { "https" } else { "http" };
-        let url = format!("{scheme}://{}", listener.local_addr().unwrap());
         let state = Arc::new(State::default());
         let routes = Routes::new(AuthServiceServer::new(Service(state.clone())))
             .add_service(AgentServiceServer::new(Service(state.clone())))
             .add_service(ContainerServiceServer::new(Service(state.clone())))
             .add_service(SystemServiceServer::new(Service(state.clone())));
+        Self::serve_routes(tls, state, routes).await
+    }
+
+    async fn serve_routes(tls: Option<TlsAcceptor>, state: Arc<State>, routes: Routes) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", listener.local_addr().unwrap());
         let served = state.clone();
         tokio::spawn(async move {
             while let Ok((tcp, _)) = listener.accept().await {

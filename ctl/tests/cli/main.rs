@@ -159,6 +159,8 @@ async fn without_a_login_it_is_exit_3_and_says_how() {
         let output = command.output().await.unwrap();
         assert_eq!(code(&output), 3, "{token}");
         assert!(err(&output).contains(says), "{token}: {}", err(&output));
+        let wins = err(&output).contains("DOCKCTL_TOKEN is set and wins over the login");
+        assert_eq!(wins, token != "viewer", "{token}: {}", err(&output));
     }
 }
 
@@ -195,6 +197,47 @@ async fn a_controller_that_is_not_there_is_exit_5() {
     let output = command.output().await.unwrap();
     assert_eq!(code(&output), 5);
     assert!(err(&output).contains("no connection to http://127.0.0.1"), "{}", err(&output));
+}
+
+#[tokio::test]
+async fn the_timeout_counts_while_connecting() {
+    // Accepts and never says a word.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = dockctl(&dir.path().join("c.toml"), "ps --timeout 200ms");
+    command.env("DOCKCTL_URL", format!("https://{}", silent.local_addr().unwrap()));
+    command.env("DOCKCTL_TOKEN", TOKEN).env("DOCKCTL_CA_FINGERPRINT", "0".repeat(64));
+    let output = command.output().await.unwrap();
+    assert_eq!(code(&output), 5);
+    assert!(err(&output).contains("did not answer within 0.2 s"), "{}", err(&output));
+}
+
+#[tokio::test]
+async fn a_wrong_port_or_scheme_is_named() {
+    let fake = Fake::start_tls().await;
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("config.toml");
+    let plain = fake.url.replace("https://", "http://");
+    let output = login(&config, &plain, "", "secret").await;
+    assert_eq!(code(&output), 5, "{}", err(&output));
+    assert!(err(&output).contains(&format!("write {}", fake.url)), "{}", err(&output));
+
+    let agents = Fake::start_without_services().await;
+    let output = login(&config, &agents.url, "", "secret").await;
+    assert_eq!(code(&output), 1, "{}", err(&output));
+    assert!(err(&output).contains("the agents' port (7444"), "{}", err(&output));
+    assert!(!config.exists());
+}
+
+#[tokio::test]
+async fn an_unknown_key_names_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("mine.toml");
+    std::fs::write(&config, "[defaults]\noutptu = \"json\"\n").unwrap();
+    let output = dockctl(&config, "ps").output().await.unwrap();
+    assert_eq!(code(&output), 2);
+    let text = err(&output);
+    assert!(text.contains("mine.toml") && text.contains("outptu"), "{text}");
 }
 
 #[tokio::test]
