@@ -41,12 +41,12 @@ const AGENT_BACKDATE: Duration = Duration::from_secs(5 * 60);
 #[derive(Debug, thiserror::Error)]
 pub enum CaError {
     /// One of its files cannot be read or written.
-    #[error("{path}: {source}")]
+    #[error("{path}: {problem}")]
     File {
         /// Which.
         path: PathBuf,
-        /// Why.
-        source: io::Error,
+        /// Why; no `source`, which `{:#}` would say a second time.
+        problem: io::Error,
     },
     /// Its files are not what it wrote. It makes no new ones: that would shut every agent out.
     #[error(
@@ -333,8 +333,8 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, CaError> {
     file::read_optional(path).map_err(|e| file_error(path, e))
 }
 
-fn file_error(path: &Path, source: io::Error) -> CaError {
-    CaError::File { path: path.to_owned(), source }
+fn file_error(path: &Path, problem: io::Error) -> CaError {
+    CaError::File { path: path.to_owned(), problem }
 }
 
 #[cfg(test)]

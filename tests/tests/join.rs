@@ -318,7 +318,10 @@ fn the_first_password_is_random_where_none_is_given_and_nobody_else_may_read_it(
         let password = std::fs::read_to_string(&file)?;
         let api = ready["api"].as_str().context("no api")?.parse()?;
         let fingerprint = ready["ca_fingerprint"].as_str().context("no fingerprint")?;
-        ensure!(!process.log()?.contains(password.trim()), "the password is in the log");
+        let log = process.log()?;
+        ensure!(!log.contains(password.trim()), "the password is in the log");
+        let told = format!("made the user admin; its password is in {}", file.display());
+        ensure!(log.contains(&told), "{log}");
         Api::login(api, fingerprint, "admin", password.trim()).await?;
         Ok(())
     });

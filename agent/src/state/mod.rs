@@ -38,12 +38,12 @@ use record::{Found, Record};
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// A file cannot be read or written.
-    #[error("{path}: {source}")]
+    #[error("{path}: {problem}")]
     File {
         /// Which.
         path: PathBuf,
-        /// Why.
-        source: io::Error,
+        /// Why; no `source`, which `{:#}` would say a second time.
+        problem: io::Error,
     },
     /// The database could not take a write.
     #[error("{path}: the agent's database could not be written: {problem}")]
@@ -151,11 +151,11 @@ impl State {
             .recursive(true)
             .mode(0o700)
             .create(data_dir)
-            .map_err(|source| StateError::File { path: data_dir.to_owned(), source })?;
+            .map_err(|problem| StateError::File { path: data_dir.to_owned(), problem })?;
         let lock = lock(data_dir)?;
         let mirror = data_dir.join("identity.json");
         let mirrored = file::read_optional(&mirror)
-            .map_err(|source| StateError::File { path: mirror.clone(), source })?
+            .map_err(|problem| StateError::File { path: mirror.clone(), problem })?
             .map_or(Found::Nothing, |bytes| Record::decode(&bytes));
         let (database, stored) = Database::open(data_dir);
 
@@ -269,7 +269,7 @@ impl Shared {
 
     fn write_mirror(&self) -> Result<(), StateError> {
         file::write_private(&self.mirror, &self.record.encode()?)
-            .map_err(|source| StateError::File { path: self.mirror.clone(), source })
+            .map_err(|problem| StateError::File { path: self.mirror.clone(), problem })
     }
 
     fn write_database(&mut self) -> Result<(), StateError> {
@@ -279,7 +279,7 @@ impl Shared {
 
 fn lock(data_dir: &Path) -> Result<File, StateError> {
     let path = data_dir.join("lock");
-    let failed = |source| StateError::File { path: path.clone(), source };
+    let failed = |problem| StateError::File { path: path.clone(), problem };
     let lock = file::open_private(&path).map_err(failed)?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),

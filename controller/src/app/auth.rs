@@ -83,12 +83,12 @@ impl Principal {
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
     /// A file in the data directory cannot be read or written.
-    #[error("{path}: {source}")]
+    #[error("{path}: {problem}")]
     File {
         /// Which.
         path: PathBuf,
-        /// Why.
-        source: io::Error,
+        /// Why; no `source`, which `{:#}` would say a second time.
+        problem: io::Error,
     },
     /// The signing key is not what was written.
     #[error(
@@ -143,8 +143,9 @@ impl Auth {
     /// The file is on the disk before the user is in the store, and a password that is in the file is
     /// taken again: wherever a crash comes, the next start ends with a user whose password is known.
     async fn make_admin(&self, path: &Path, given: Option<String>) -> Result<(), AuthError> {
-        let failed = |source| AuthError::File { path: path.to_owned(), source };
+        let failed = |problem| AuthError::File { path: path.to_owned(), problem };
         let written = file::read_optional(path).map_err(failed)?;
+        let mut kept = format!("its password is in {}", path.display());
         let password = match (given, written) {
             (Some(given), written) => {
                 if !(MIN_PASSWORD..=MAX_PASSWORD).contains(&given.len()) {
@@ -153,6 +154,7 @@ impl Auth {
                 if written.is_some() {
                     std::fs::remove_file(path).map_err(failed)?;
                 }
+                "its password is that of DOCKCTL_ADMIN_PASSWORD".clone_into(&mut kept);
                 given
             }
             (None, Some(written)) if written.len() > MIN_PASSWORD => {
@@ -174,7 +176,7 @@ impl Auth {
             created_at: unix_ms(self.now()),
         };
         self.shared.store.create_user(admin).await?;
-        tracing::info!("made the user admin");
+        tracing::info!("made the user admin; {kept}");
         Ok(())
     }
 
@@ -362,7 +364,7 @@ fn refresh_secret() -> (String, store::Hash) {
 }
 
 fn signing_key(path: &Path) -> Result<[u8; 32], AuthError> {
-    let failed = |source| AuthError::File { path: path.to_owned(), source };
+    let failed = |problem| AuthError::File { path: path.to_owned(), problem };
     if let Some(key) = file::read_optional(path).map_err(failed)? {
         return key.try_into().map_err(|_| AuthError::Key(path.to_owned()));
     }
