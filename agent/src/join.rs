@@ -1,7 +1,7 @@
 //! Gets an identity from a controller. What is needed to ask again is stored before anything is sent,
 //! so that a crash at any moment neither uses up a second token nor leaves half an agent.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::BTreeMap, path::Path, time::Instant};
 
 use anyhow::{Context as _, bail};
 use dockctl_api::{
@@ -47,7 +47,11 @@ pub async fn join(
                 join.controller
             );
         }
-        tracing::info!(name = %identity.name, "already enrolled; the token was not used");
+        tracing::info!(
+            name = %identity.name,
+            "already enrolled, so the token is not used; to enrol anew, {}",
+            anew(&state.directory())
+        );
         return Ok(identity);
     }
     let token = JoinToken::parse(&join.token)?;
@@ -88,11 +92,48 @@ pub async fn join(
         certificate: certificate.certificate.to_vec(),
         ca: certificate.ca.to_vec(),
         controller: pending.controller,
+        asked_labels: Some(pending.labels),
     };
     let (state, kept) = (state.clone(), identity.clone());
     tokio::task::spawn_blocking(move || state.complete_enrollment(kept)).await??;
     tracing::info!(name = %identity.name, id = %identity.agent_id, "enrolled");
     Ok(identity)
+}
+
+/// What of a join is not as it was when the host enrolled, and what to do about it: a sentence for
+/// each. A `name` is given where the operator named one, `labels` where he gave any.
+pub fn differences(
+    state: &State,
+    name: Option<&str>,
+    labels: &BTreeMap<String, String>,
+) -> Vec<String> {
+    let Some(identity) = state.identity() else { return Vec::new() };
+    let mut all = Vec::new();
+    if let Some(name) = name.filter(|name| *name != identity.name) {
+        all.push(format!(
+            "this host is enrolled as {}, and --name {name} changes nothing; to enrol it under the new name, {}",
+            identity.name,
+            anew(&state.directory())
+        ));
+    }
+    let same = |asked: &BTreeMap<_, _>| labels.is_empty() || labels == asked;
+    if !identity.asked_labels.as_ref().is_none_or(same) {
+        let labels: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        all.push(format!(
+            "this host is enrolled, and --label changes nothing; use: dockctl agents label {} {}",
+            identity.name,
+            labels.join(" ")
+        ));
+    }
+    all
+}
+
+/// How a host becomes another agent than the one whose identity is in `dir`.
+pub(crate) fn anew(dir: &Path) -> String {
+    format!(
+        "stop the agent, delete the old one with `dockctl agents rm`, remove {}, and join with a new token",
+        dir.display()
+    )
 }
 
 /// The enrolment that was begun with this token, or a new one, stored before it is used.
@@ -152,6 +193,11 @@ fn explain(error: &EnrollError, pending: &PendingEnrollment) -> anyhow::Error {
             "{} is not the controller that made this token: its CA has another fingerprint. Check the address, or make a new token there",
             pending.controller
         ),
+        // The users' port serves nothing of the link.
+        EnrollError::Refused(status) if status.code() == tonic::Code::Unimplemented => format!(
+            "{} seems to be the controller's port for users; agents join at another one, 7444 by default",
+            pending.controller
+        ),
         EnrollError::Refused(status) => match reason_of(status).as_deref() {
             Some(reason::TOKEN_INVALID | reason::TOKEN_EXPIRED | reason::TOKEN_USED_UP) => {
                 "make a new one with: dockctl agents token create".to_owned()
@@ -166,5 +212,49 @@ fn explain(error: &EnrollError, pending: &PendingEnrollment) -> anyhow::Error {
     match advice.as_str() {
         "" => anyhow::anyhow!("the controller refused: {error}"),
         advice => anyhow::anyhow!("the controller refused: {error}; {advice}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn enrolled(asked_labels: Option<BTreeMap<String, String>>) -> (tempfile::TempDir, State) {
+        let directory = tempfile::tempdir().unwrap();
+        let state = State::open(directory.path()).unwrap();
+        let identity = Identity {
+            agent_id: "id".to_owned(),
+            name: "web-1".to_owned(),
+            key: Vec::new(),
+            certificate: Vec::new(),
+            ca: Vec::new(),
+            controller: "controller:7444".to_owned(),
+            asked_labels,
+        };
+        state.complete_enrollment(identity).unwrap();
+        (directory, state)
+    }
+
+    fn labels(value: &str) -> BTreeMap<String, String> {
+        BTreeMap::from([("room".to_owned(), value.to_owned())])
+    }
+
+    #[test]
+    fn a_second_join_says_what_it_does_not_change() {
+        let (directory, state) = enrolled(Some(labels("7")));
+        assert!(differences(&state, None, &BTreeMap::new()).is_empty());
+        assert!(differences(&state, Some("web-1"), &labels("7")).is_empty());
+
+        let [name, label] = &differences(&state, Some("web-2"), &labels("8"))[..] else { panic!() };
+        assert!(name.contains("enrolled as web-1"), "{name}");
+        let remove = format!("remove {}", directory.path().display());
+        assert!(name.contains(&remove) && name.contains("new token"), "{name}");
+        assert!(label.ends_with("dockctl agents label web-1 room=8"), "{label}");
+    }
+
+    #[test]
+    fn labels_of_an_agent_that_did_not_keep_them_are_left_alone() {
+        let (_directory, state) = enrolled(None);
+        assert!(differences(&state, None, &labels("7")).is_empty());
     }
 }

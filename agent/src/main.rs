@@ -113,19 +113,26 @@ async fn work(cli: Cli) -> anyhow::Result<()> {
     let (options, join) = match cli.command {
         Command::Run(run) => (run, None),
         Command::Join(JoinArgs { controller, token, name, labels, only_join, run }) => {
-            let name = match name {
-                Some(name) => name,
-                None => settings::host_name()?,
-            };
-            let labels: BTreeMap<_, _> = labels.into_iter().collect();
-            (run, Some((join::Join { controller, token, name, labels }, only_join)))
+            (run, Some((controller, token, name, labels, only_join)))
         }
     };
     settings::start_logs(options.log_json);
     let dir = options.data_dir.clone();
     let state = tokio::task::spawn_blocking(move || State::open(&dir)).await??;
     let identity = match join {
-        Some((join, only_join)) => {
+        Some((controller, token, name, labels, only_join)) => {
+            let labels: BTreeMap<_, _> = labels.into_iter().collect();
+            for difference in join::differences(&state, name.as_deref(), &labels) {
+                if only_join {
+                    anyhow::bail!("{difference}"); // Nothing of what was asked would be done.
+                }
+                tracing::warn!("{difference}");
+            }
+            let name = match name {
+                Some(name) => name,
+                None => settings::host_name()?,
+            };
+            let join = join::Join { controller, token, name, labels };
             let identity = join::join(&state, join, &shutdown).await?;
             if only_join {
                 return keep_docker(&options);

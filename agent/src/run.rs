@@ -1,7 +1,7 @@
 //! The agent as a whole: identity, engine, inventory and services tied to the link. The binary runs
 //! one; the controller's `--with-agent` runs one in its own process.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
 use dockctl_api::{
@@ -20,7 +20,7 @@ use tonic::service::Routes;
 use crate::{
     engine::{Engine, EngineOptions},
     inventory::{self, Inventory},
-    join::{csr, new_key},
+    join::{anew, csr, new_key},
     serve,
     state::{Identity, State},
 };
@@ -39,6 +39,7 @@ pub async fn run(
     let engine = Engine::new(EngineOptions { host: docker }).context("--docker")?;
     let (handle, inventory) = Inventory::new(engine.clone(), name.clone());
     let watcher = tokio::spawn(inventory.run(shutdown.clone()));
+    let directory = state.directory();
     let host = Arc::new(AgentHost {
         state,
         routes: serve::routes(engine, handle.clone(), name),
@@ -46,8 +47,22 @@ pub async fn run(
     });
     let connector = Connector::new(identity.controller, host);
     ready(connector.status());
+    tokio::spawn(advise(connector.status(), directory));
     connector.run(shutdown).await;
     watcher.await.context("the inventory's task failed")
+}
+
+/// Says how a host that the controller shuts out comes back, once and not at each try; ends with the
+/// link.
+async fn advise(mut status: watch::Receiver<Status>, directory: PathBuf) {
+    let mut told = false;
+    while status.changed().await.is_ok() {
+        let refused = matches!(*status.borrow_and_update(), Status::Refused { .. });
+        if refused && !told {
+            tracing::error!("to bring this host back, {}", anew(&directory));
+        }
+        told = refused;
+    }
 }
 
 /// What the link needs of the agent.

@@ -264,6 +264,7 @@ fn a_revoked_agent_is_cut_off_and_never_let_back_in() {
         agent.process.kill9()?;
         let again = Process::spawn("web-1", agent.spec.run_command()?, world.logs())?;
         again.wait_for_log("revoked").await?;
+        again.wait_for_log(&format!("remove {}", agent.spec.data_dir.display())).await?;
         ensure!(again.stdout()?.is_empty(), "it said that it was ready");
         ensure!(controller.agent_record("web-1").await?.state() == AgentState::Offline);
 
@@ -275,6 +276,38 @@ fn a_revoked_agent_is_cut_off_and_never_let_back_in() {
         ensure!(agent_count(&controller).await? == 0);
         let fresh = world.agent(&controller, "web-1").await?;
         ensure!(fresh.id != agent.id, "an id was used again");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_join_at_the_users_port_says_which_one_is_the_agents() {
+    scenario(async |world| {
+        let controller = world.controller().await?;
+        let token = controller.join_token(CreateJoinTokenRequest::default()).await?;
+        ensure!(token.agents_port == u32::from(controller.agents.port()), "{}", token.agents_port);
+        let mut spec = AgentSpec::new(world, &controller, "web-1")?;
+        spec.controller = controller.api.to_string();
+        let said = refused(world, &spec, &token.token).await?;
+        ensure!(said.contains("port for users") && said.contains("7444"), "{said}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_second_join_under_another_name_is_not_taken_for_done() {
+    scenario(async |world| {
+        let controller = world.controller().await?;
+        let mut agent = world.agent(&controller, "web-1").await?;
+        agent.process.kill9()?;
+        agent.spec.name = "web-2".to_owned();
+        let token = controller.join_token(CreateJoinTokenRequest::default()).await?.token;
+        let mut join = agent.spec.join_command(&token)?;
+        join.arg("--only-join");
+        let mut process = Process::spawn("web-2", join, world.logs())?;
+        ensure!(process.exit_code().await? == 1, "it was taken for done");
+        let said = process.log()?;
+        ensure!(said.contains("enrolled as web-1") && said.contains("new token"), "{said}");
         Ok(())
     });
 }

@@ -85,6 +85,9 @@ pub struct Identity {
     pub ca: Vec<u8>,
     /// The controller's agent port, host:port.
     pub controller: String,
+    /// The labels that it asked for when it joined; none where an older agent joined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_labels: Option<BTreeMap<String, String>>,
 }
 
 impl fmt::Debug for Identity {
@@ -134,6 +137,7 @@ struct Shared {
     record: Record,
     /// The highest revision that any copy may have, that of a write that failed half-way included.
     revision: u64,
+    directory: PathBuf,
     mirror: PathBuf,
     database: Database,
     /// Held as long as the state is in use.
@@ -168,8 +172,14 @@ impl State {
             (Found::Nothing, Found::Nothing) => (Box::default(), false, false),
             _ => return Err(StateError::Lost(data_dir.to_owned())),
         };
-        let mut shared =
-            Shared { revision: newest.revision, record: *newest, mirror, database, _lock: lock };
+        let mut shared = Shared {
+            revision: newest.revision,
+            record: *newest,
+            directory: data_dir.to_owned(),
+            mirror,
+            database,
+            _lock: lock,
+        };
         // The agent is itself already. Where the disk is full or read-only it runs on one copy, and
         // the next write that is needed says so.
         if mirror_is_stale && let Err(error) = shared.write_mirror() {
@@ -179,6 +189,11 @@ impl State {
             tracing::warn!(%error, "the agent's database could not be mended");
         }
         Ok(Self { shared: Arc::new(Mutex::new(shared)) })
+    }
+
+    /// The directory that it was opened in.
+    pub fn directory(&self) -> PathBuf {
+        self.lock().directory.clone()
     }
 
     /// Who the agent is; none before it has enrolled.

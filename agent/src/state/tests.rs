@@ -12,6 +12,7 @@ fn identity(certificate: u8) -> Identity {
         certificate: vec![certificate; 600],
         ca: vec![3; 500],
         controller: "controller.example.org:7444".to_owned(),
+        asked_labels: None,
     }
 }
 
