@@ -1,10 +1,14 @@
 //! The agent's binary: flags, logs, signals.
 
-use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
+use std::{collections::BTreeMap, net::SocketAddrV6, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
-use dockctl_agent::{join, run, settings, state::State};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, error::ErrorKind};
+use dockctl_agent::{
+    engine::{Engine, EngineOptions},
+    join, run, settings,
+    state::State,
+};
 use dockctl_link::agent::Status;
 
 /// The agent beside a Docker engine: it dials the controller and keeps the link open.
@@ -45,7 +49,7 @@ struct RunArgs {
 #[derive(Args)]
 struct JoinArgs {
     /// The controller's agent port.
-    #[arg(value_name = "HOST:PORT", env = "DOCKCTL_CONTROLLER")]
+    #[arg(value_name = "HOST:PORT", env = "DOCKCTL_CONTROLLER", value_parser = address)]
     controller: String,
     /// The join token, from `dockctl agents token create`.
     #[arg(long, env = "DOCKCTL_TOKEN", hide_env_values = true)]
@@ -68,9 +72,22 @@ fn label(text: &str) -> Result<(String, String), String> {
     Ok((key.to_owned(), value.to_owned()))
 }
 
+/// Host and port, as they are dialled.
+fn address(text: &str) -> Result<String, String> {
+    let wrong = || Err("write HOST:PORT, for example controller.example:7444".to_owned());
+    let Some((host, port)) = text.rsplit_once(':') else { return wrong() };
+    let is_host = match host.starts_with('[') {
+        true => text.parse::<SocketAddrV6>().is_ok(),
+        false => !host.is_empty() && !host.contains([':', '/', '@', ']', ' ']),
+    };
+    match port.parse::<u16>() {
+        Ok(1..) if is_host => Ok(text.to_owned()),
+        _ => wrong(),
+    }
+}
+
 fn main() -> ExitCode {
-    let result = settings::arguments(std::env::args_os().collect()).and_then(|arguments| {
-        let cli = Cli::parse_from(arguments);
+    let result = settings::parse(std::env::args_os().collect()).and_then(|cli| {
         // One thread: an agent waits for Docker and the network, and a call that need not wake another
         // thread is answered sooner.
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -81,10 +98,7 @@ fn main() -> ExitCode {
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("dockctl-agent: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => settings::fail("dockctl-agent", error),
     }
 }
 
@@ -93,6 +107,17 @@ fn docker(options: &RunArgs) -> String {
     let kept = || std::fs::read_to_string(options.data_dir.join("docker")).ok();
     let named = || std::env::var("DOCKER_HOST").ok();
     options.docker.clone().or_else(named).or_else(kept).unwrap_or_default()
+}
+
+/// The engine's URL, refused before anything is done with it: an enrolment would use up the token.
+fn good_docker(options: &RunArgs) -> anyhow::Result<String> {
+    let url = docker(options);
+    match Engine::new(EngineOptions { host: url.clone() }) {
+        Ok(_) => Ok(url),
+        Err(error) => Err(Cli::command()
+            .error(ErrorKind::ValueValidation, format!("--docker: {error}"))
+            .into()),
+    }
 }
 
 /// Keeps what `--docker` says, so that an agent that joined with it needs no flag at boot.
@@ -117,6 +142,7 @@ async fn work(cli: Cli) -> anyhow::Result<()> {
         }
     };
     settings::start_logs(options.log_json);
+    let docker = good_docker(&options)?;
     let dir = options.data_dir.clone();
     let state = tokio::task::spawn_blocking(move || State::open(&dir)).await??;
     let identity = match join {
@@ -160,7 +186,6 @@ async fn work(cli: Cli) -> anyhow::Result<()> {
     if let Err(error) = keep_docker(&options) {
         tracing::warn!("{error:#}; the next start needs --docker again");
     }
-    let docker = docker(&options);
     let ready = |mut status: tokio::sync::watch::Receiver<Status>| {
         if options.ready_json {
             tokio::spawn(async move {

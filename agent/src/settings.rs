@@ -1,12 +1,55 @@
 //! What both daemons do before they work: flags from three places with one meaning each (the command
 //! line wins over `DOCKCTL_…` variables, which win over a TOML file), logs, and signals.
 
-use std::{ffi::OsString, path::Path};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, bail};
+use clap::{
+    Parser,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
+
+/// The command line with the flags of the TOML file in it, see [`arguments`].
+///
+/// Errors: those of [`arguments`]; a [`clap::Error`], which may be help that was asked for, and which
+/// names the file where the flag that nobody knows came from there.
+pub fn parse<C: Parser>(given: Vec<OsString>) -> anyhow::Result<C> {
+    let typed = given.clone();
+    let error = match C::try_parse_from(arguments(given)?) {
+        Ok(parsed) => return Ok(parsed),
+        Err(error) => error,
+    };
+    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else {
+        return Err(error.into());
+    };
+    let is_typed = typed.iter().any(|word| word.to_string_lossy().starts_with(flag.as_str()));
+    match config_file(&typed) {
+        Some(file) if error.kind() == ErrorKind::UnknownArgument && !is_typed => {
+            let key = flag.trim_start_matches('-');
+            let text = format!("{}: \"{key}\" is no flag of this command\n", file.display());
+            Err(clap::Error::raw(ErrorKind::UnknownArgument, text).into())
+        }
+        _ => Err(error.into()),
+    }
+}
+
+/// What a failed start says, and its exit code: 2 for a command line that makes no sense.
+pub fn fail(program: &str, error: anyhow::Error) -> ExitCode {
+    match error.downcast::<clap::Error>() {
+        Ok(usage) => {
+            // Nobody reads it: nothing can be done about that.
+            let _ = usage.print();
+            ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(2))
+        }
+        Err(error) => {
+            eprintln!("{program}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
 
 /// The arguments with those of the TOML file (named by `--config` or `DOCKCTL_CONFIG`) put in after the
 /// subcommand, so that the user's own, which come later, override them. Keys are the flags' names
@@ -14,6 +57,19 @@ use tracing_subscriber::EnvFilter;
 ///
 /// Errors: the file cannot be read, is no TOML, or holds odd values. Tables are left alone.
 pub fn arguments(given: Vec<OsString>) -> anyhow::Result<Vec<OsString>> {
+    let Some(path) = config_file(&given) else { return Ok(given) };
+    let text = std::fs::read_to_string(&path)
+        .with_context(|| format!("cannot read the configuration file {}", path.display()))?;
+    let added = from_toml(&text, |name| std::env::var_os(name).is_some())
+        .with_context(|| format!("in the configuration file {}", path.display()))?;
+    let mut all = given;
+    let at = all.len().min(2); // After the program and its subcommand.
+    all.splice(at..at, added);
+    Ok(all)
+}
+
+/// The TOML file that the command line or else the environment names.
+fn config_file(given: &[OsString]) -> Option<PathBuf> {
     let mut file = None;
     for (n, argument) in given.iter().enumerate() {
         let text = argument.to_string_lossy();
@@ -23,16 +79,7 @@ pub fn arguments(given: Vec<OsString>) -> anyhow::Result<Vec<OsString>> {
             file = Some(path.into());
         }
     }
-    let Some(file) = file.or_else(|| std::env::var_os("DOCKCTL_CONFIG")) else { return Ok(given) };
-    let path = Path::new(&file);
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read the configuration file {}", path.display()))?;
-    let added = from_toml(&text, |name| std::env::var_os(name).is_some())
-        .with_context(|| format!("in the configuration file {}", path.display()))?;
-    let mut all = given;
-    let at = all.len().min(2); // After the program and its subcommand.
-    all.splice(at..at, added);
-    Ok(all)
+    file.or_else(|| std::env::var_os("DOCKCTL_CONFIG")).map(PathBuf::from)
 }
 
 fn from_toml(text: &str, is_set: impl Fn(&str) -> bool) -> anyhow::Result<Vec<OsString>> {
