@@ -66,8 +66,8 @@ struct Serve {
 }
 
 fn main() -> ExitCode {
-    let result = settings::arguments(std::env::args_os().collect()).and_then(|arguments| {
-        let Command::Serve(serve) = Cli::parse_from(arguments).command;
+    let result = settings::parse::<Cli>(std::env::args_os().collect()).and_then(|cli| {
+        let Command::Serve(serve) = cli.command;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads())
             .enable_all()
@@ -76,10 +76,7 @@ fn main() -> ExitCode {
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("dockctl-controller: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => settings::fail("dockctl-controller", error),
     }
 }
 

@@ -40,6 +40,8 @@ use crate::{
 const UP_QUEUE: usize = 64;
 /// Wait after a renewal that failed.
 const RENEW_AGAIN: Duration = Duration::from_secs(60);
+/// How long a stopping agent waits for the controller to take note.
+const LEAVE: Duration = Duration::from_secs(1);
 /// Clock samples kept.
 const SAMPLES: usize = 8;
 
@@ -111,25 +113,25 @@ pub(super) async fn run(
         link: link.clone(),
         dedupe: process.dedupe.clone(),
     };
-    let mut updates = pin!(forward(host.updates(), up.clone()));
+    let mut updates = Box::pin(forward(host.updates(), up.clone()));
     let renew_after = Duration::from_secs(welcome.renew_after_seconds);
     let mut renewals = pin!(renew_for_ever(host.clone(), link.clone(), renew_after));
     if let Some(now) = welcome.now {
         clock.sample(now);
     }
 
-    loop {
+    let ended = loop {
         if liveness.state(Instant::now()) == State::Dead {
             channel.reset();
-            return Ended::Lost(format!("nothing heard for {} s", interval.mul_f64(2.8).as_secs()));
+            break Ended::Lost(format!("nothing heard for {} s", interval.mul_f64(2.8).as_secs()));
         }
         let check = liveness.next_change(Instant::now());
         tokio::select! {
             message = inbound.message() => {
                 let frame = match message {
                     Ok(Some(message)) => message.frame,
-                    Ok(None) => return Ended::Lost("the controller ended the link".to_owned()),
-                    Err(status) => return Ended::Lost(format!("the link broke: {}", status.message())),
+                    Ok(None) => break Ended::Lost("the controller ended the link".to_owned()),
+                    Err(status) => break Ended::Lost(format!("the link broke: {}", status.message())),
                 };
                 let arrived = Instant::now();
                 liveness.heard(arrived);
@@ -146,7 +148,7 @@ pub(super) async fn run(
                         calls.start(call.call_id, server.clone().answer(call, arrived, late));
                     }
                     Some(Down::Cancel(cancel)) => calls.cancel(cancel.call_id),
-                    Some(Down::Goodbye(goodbye)) => return Ended::Goodbye(goodbye),
+                    Some(Down::Goodbye(goodbye)) => break Ended::Goodbye(goodbye),
                     // Desired state has no content yet; unknown kinds come from newer controllers.
                     Some(Down::DesiredState(_) | Down::Welcome(_)) | None => {}
                 }
@@ -165,13 +167,20 @@ pub(super) async fn run(
                 // Full: the caller's deadline tells him.
                 let _ = up.try_send(frame);
             }
-            () = &mut updates => return Ended::Lost("the agent's own state ended".to_owned()),
+            () = &mut updates => break Ended::Lost("the agent's own state ended".to_owned()),
             () = &mut renewals => {}
-            () = channel.closed() => return Ended::Lost("the connection broke".to_owned()),
+            () = channel.closed() => break Ended::Lost("the connection broke".to_owned()),
             () = time::sleep_until(check.into()) => {}
-            () = shutdown.cancelled() => return Ended::Shutdown,
+            () = shutdown.cancelled() => break Ended::Shutdown,
         }
+    };
+    if matches!(ended, Ended::Shutdown) {
+        // Without senders the frames come to their end, which tells the controller that this is no fault.
+        drop((up, server, calls, updates));
+        let _ = time::timeout(LEAVE, async { while let Ok(Some(_)) = inbound.message().await {} })
+            .await;
     }
+    ended
 }
 
 /// Sends the agent's state up. It ends only when the session or the state does.

@@ -373,7 +373,7 @@ async fn drive(
                 let now = Instant::now();
                 let frame = match message {
                     Ok(Some(message)) => message.frame,
-                    Ok(None) => return "the agent ended the link".to_owned(),
+                    Ok(None) => return "the agent was stopped".to_owned(),
                     Err(status) => return format!("the link broke: {}", status.message()),
                 };
                 lock(&session.liveness).heard(now);
