@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::gather::Gather;
+use super::gather::{Gather, Socket};
 
 /// The engine's address where none is given.
 pub const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
@@ -80,13 +80,10 @@ pub(super) trait Io: AsyncRead + AsyncWrite + Send + Sync + Unpin {
     fn gather(&mut self);
 }
 
-impl Io for Gather<UnixStream> {
-    fn gather(&mut self) {
-        self.gather();
-    }
-}
-
-impl Io for Gather<TcpStream> {
+impl<S: Socket + Send + Sync> Io for Gather<S>
+where
+    S::Plain: Send + Sync + Unpin,
+{
     fn gather(&mut self) {
         self.gather();
     }

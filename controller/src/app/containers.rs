@@ -28,12 +28,12 @@ pub(super) struct Encoded {
     views: Vec<AgentView>,
 }
 
-/// One page of the containers of the fleet.
+/// One page of the containers of the selected agents.
 pub(super) fn list(
     registry: &Registry,
+    agents: &Selector,
     request: &ListContainersRequest,
 ) -> Result<Encoded, Status> {
-    let agents = Selector::parse(&request.agent_selector)?;
     let labels = Selector::parse(&request.label_selector)?;
     let after = match request.page_token.as_str() {
         "" => None,
@@ -50,7 +50,7 @@ pub(super) fn list(
     };
     let mut response = Encoded::default();
     let mut last = None;
-    registry.visit(&agents, |view, held| {
+    registry.visit(agents, |view, held| {
         // Agents come in the order of their names, so those before the page are passed whole.
         let passed = after.as_ref().is_some_and(|a| view.agent < a.agent);
         if !passed && response.next_page_token.is_empty() {

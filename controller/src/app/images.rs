@@ -1,24 +1,19 @@
 //! Fleet lists of images, from the inventory.
 
-use dockctl_api::v1::{Image, ListImagesRequest, ListImagesResponse};
-use tonic::Status;
+use dockctl_api::v1::{Image, ListImagesResponse};
 
 use super::names::Selector;
 use crate::fleet::registry::Registry;
 
-/// The images of the fleet.
-pub(super) fn list(
-    registry: &Registry,
-    request: &ListImagesRequest,
-) -> Result<ListImagesResponse, Status> {
-    let agents = Selector::parse(&request.agent_selector)?;
+/// The images of the selected agents.
+pub(super) fn list(registry: &Registry, agents: &Selector) -> ListImagesResponse {
     let mut response = ListImagesResponse::default();
-    registry.visit(&agents, |view, held| {
+    registry.visit(agents, |view, held| {
         let mut images: Vec<Image> =
             held.images.iter().map(|i| Image { stale: view.stale, ..i.clone() }).collect();
         images.sort_by(|a, b| (&a.tags, &a.id).cmp(&(&b.tags, &b.id)));
         response.images.append(&mut images);
         response.views.push(view);
     });
-    Ok(response)
+    response
 }

@@ -19,11 +19,9 @@ pub async fn answer(call: Fanout) -> Result<Response<Body>, Status> {
     let message = call.message.clone();
     match call.method.path.as_str() {
         "/dockctl.v1.ContainerService/ListContainers" => {
-            one(&containers::list(&call.registry, &read(message)?)?)
+            one(&containers::list(&call.registry, &call.selector, &read(message)?)?)
         }
-        "/dockctl.v1.ImageService/ListImages" => {
-            one(&images::list(&call.registry, &read(message)?)?)
-        }
+        "/dockctl.v1.ImageService/ListImages" => one(&images::list(&call.registry, &call.selector)),
         "/dockctl.v1.SystemService/GetVersion" => one(&system::version()),
         "/dockctl.v1.SystemService/Ping" => one(&PingResponse::default()),
         "/dockctl.v1.SystemService/StreamEvents" => {
