@@ -194,11 +194,13 @@ async fn whole(answer: Response<Incoming>) -> Result<Bytes> {
     Ok(body)
 }
 
-/// Lists all containers, as the engine answers it.
+/// Lists all containers, and counts them as `List` does.
 pub(crate) struct EngineList(pub(crate) Connection);
 
 impl Caller for EngineList {
     async fn call(&mut self) -> Result<()> {
-        self.0.get("/containers/json?all=1").await.map(drop)
+        let listed = self.0.get_json::<Vec<Named>>("/containers/json?all=1").await?.len();
+        ensure!(listed >= TWENTY, "the engine lists only {listed} containers");
+        Ok(())
     }
 }

@@ -7,8 +7,7 @@ use dockctl_api::{
     link::v1::{Certificate, EnrollRequest},
     tls::{ClientIdentity, Trust, client_config},
     v1::{
-        GetInfoRequest, GetInfoResponse, GetVersionRequest, GetVersionResponse, PingRequest,
-        PingResponse, StreamEventsRequest, StreamEventsResponse,
+        PingRequest, PingResponse,
         system_service_server::{SystemService, SystemServiceServer},
     },
 };
@@ -110,31 +109,8 @@ struct AtOnce;
 
 #[tonic::async_trait]
 impl SystemService for AtOnce {
-    type StreamEventsStream = stream::Empty<Result<StreamEventsResponse, Status>>;
-
-    async fn get_version(
-        &self,
-        _: Request<GetVersionRequest>,
-    ) -> Result<Response<GetVersionResponse>, Status> {
-        Err(Status::unimplemented("only Ping is measured"))
-    }
-
-    async fn get_info(
-        &self,
-        _: Request<GetInfoRequest>,
-    ) -> Result<Response<GetInfoResponse>, Status> {
-        Err(Status::unimplemented("only Ping is measured"))
-    }
-
     async fn ping(&self, _: Request<PingRequest>) -> Result<Response<PingResponse>, Status> {
         Ok(Response::new(PingResponse::default()))
-    }
-
-    async fn stream_events(
-        &self,
-        _: Request<StreamEventsRequest>,
-    ) -> Result<Response<Self::StreamEventsStream>, Status> {
-        Err(Status::unimplemented("only Ping is measured"))
     }
 }
 

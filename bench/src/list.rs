@@ -49,7 +49,7 @@ pub(crate) async fn run(bench: &Bench) -> Result<Vec<Figure>> {
     Ok(vec![
         alone.goal(Goal::AtMost(0.5)),
         busy.goal(Goal::MoreThan(1.0)),
-        fleet_alone.goal(FLEET),
+        fleet_alone, // Two processes that wake each other; how many answers there can be is the next one.
         fleet_busy.goal(FLEET),
     ])
 }

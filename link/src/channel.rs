@@ -3,15 +3,15 @@
 use std::{
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
 };
 
 use http::{Request, Response, Uri};
-use hyper::{body::Incoming, client::conn::http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::{body::Incoming, client::conn::http2, rt::Executor};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::{ClientConfig, pki_types::ServerName};
-use tokio::net::TcpStream;
+use tokio::{io::AsyncWrite, net::TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
@@ -19,6 +19,7 @@ use tower::Service;
 
 use crate::{
     socket::{Close, Socket},
+    turn::{self, EndOfTurn},
     wire,
 };
 
@@ -132,7 +133,8 @@ async fn connect(
         )
         .await
         .map_err(|source| DialError::Tls { address: address.to_owned(), source })?;
-    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+    let (io, end_of_turn) = turn::split(stream);
+    let (sender, connection) = http2::Builder::new(Tasks(Arc::new(Mutex::new(Some(end_of_turn)))))
         .timer(TokioTimer::new())
         .initial_stream_window_size(wire::STREAM_WINDOW)
         .initial_connection_window_size(wire::CONNECTION_WINDOW)
@@ -141,7 +143,7 @@ async fn connect(
         .keep_alive_interval(wire::KEEPALIVE_INTERVAL)
         .keep_alive_timeout(wire::KEEPALIVE_TIMEOUT)
         .keep_alive_while_idle(true)
-        .handshake::<_, Body>(TokioIo::new(stream))
+        .handshake::<_, Body>(TokioIo::new(io))
         .await
         .map_err(|source| DialError::Http { address: address.to_owned(), source })?;
     let (closed, cut) = (CancellationToken::new(), CancellationToken::new());
@@ -163,6 +165,35 @@ async fn connect(
         .build()
         .unwrap_or_else(|_| Uri::from_static("https://controller/"));
     Ok(Channel { sender, origin, closed, cut, close })
+}
+
+/// Spawns hyper's tasks. The first one that it is given is the connection, which has turns.
+struct Tasks<IO>(Arc<Mutex<Option<EndOfTurn<IO>>>>);
+
+impl<IO> Clone for Tasks<IO> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<IO, F> Executor<F> for Tasks<IO>
+where
+    IO: AsyncWrite + Unpin + Send + 'static,
+    F: Future + Send + 'static,
+{
+    fn execute(&self, task: F) {
+        let end_of_turn = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match end_of_turn {
+            None => drop(tokio::spawn(async { drop(task.await) })),
+            Some(mut end_of_turn) => drop(tokio::spawn(async move {
+                tokio::select! {
+                    biased; // The connection's turn comes first, then its end.
+                    _ = task => {}
+                    error = &mut end_of_turn => tracing::debug!(%error, "connection broke"),
+                }
+            })),
+        }
+    }
 }
 
 impl Service<Request<Body>> for Channel {

@@ -16,4 +16,5 @@ pub mod liveness;
 pub mod protocol;
 pub mod quota;
 mod socket;
+mod turn;
 pub mod wire;

@@ -32,7 +32,7 @@ use crate::{
     identity::PeerIdentity,
     quota::Quota,
     socket::{Close, Socket},
-    wire,
+    turn, wire,
 };
 
 /// How long open streams may go on after the drain began.
@@ -228,6 +228,7 @@ async fn serve_http<S, IO>(
         request.extensions_mut().insert(peer.clone());
         request
     });
+    let (io, mut end_of_turn) = turn::split(io);
     let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .initial_stream_window_size(wire::STREAM_WINDOW)
@@ -240,8 +241,11 @@ async fn serve_http<S, IO>(
         .keep_alive_timeout(wire::KEEPALIVE_TIMEOUT)
         .serve_connection(TokioIo::new(io), TowerToHyperService::new(service));
     tokio::pin!(connection);
+    let broke = |error| tracing::debug!(%address, %error, "connection broke");
     let result = tokio::select! {
+        biased; // The connection's turn comes first, then its end.
         result = &mut connection => result,
+        error = &mut end_of_turn => return broke(error),
         () = cut.cancelled() => return,
         () = &mut sessionless => {
             return tracing::debug!(%address, "a connection without a session; closed");
@@ -249,7 +253,9 @@ async fn serve_http<S, IO>(
         () = shared.shutdown.cancelled() => {
             connection.as_mut().graceful_shutdown();
             tokio::select! {
+                biased;
                 result = &mut connection => result,
+                error = &mut end_of_turn => return broke(error),
                 () = cut.cancelled() => return,
             }
         }

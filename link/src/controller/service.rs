@@ -61,12 +61,10 @@ impl AgentLink for Service {
         Ok(Response::new(self.host.renew(identity, request.into_inner()).await?))
     }
 
-    type ConnectStream = Frames<ConnectResponse>;
-
     async fn connect(
         &self,
         request: Request<Streaming<ConnectRequest>>,
-    ) -> Result<Response<Self::ConnectStream>, Status> {
+    ) -> Result<Response<Frames<ConnectResponse>>, Status> {
         let peer = peer(&request)?;
         let identity = identity(&peer)?;
         if identity.not_after <= SystemTime::now() {
@@ -125,12 +123,10 @@ impl AgentLink for Service {
         Ok(Response::new(Box::pin(session::frames(session, down))))
     }
 
-    type ServeStream = Frames<ServeResponse>;
-
     async fn serve(
         &self,
         request: Request<Streaming<ServeRequest>>,
-    ) -> Result<Response<Self::ServeStream>, Status> {
+    ) -> Result<Response<Frames<ServeResponse>>, Status> {
         let peer = peer(&request)?;
         let session = peer
             .session
