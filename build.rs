@@ -13,6 +13,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "proto/dockctl/v1/agent.proto",
         "proto/dockctl/v1/container.proto",
         "proto/dockctl/v1/image.proto",
+        "proto/dockctl/v1/exec.proto",
+        "proto/dockctl/v1/copy.proto",
+        "proto/dockctl/v1/volume.proto",
+        "proto/dockctl/v1/network.proto",
+        "proto/dockctl/v1/forward.proto",
+        "proto/dockctl/v1/docker.proto",
         "proto/dockctl/v1/system.proto",
         "proto/dockctl/link/v1/link.proto",
     ];
@@ -30,8 +36,24 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     tonic_prost_build::configure()
         .build_transport(false)
+        .generate_default_stubs(true)
         .bytes(".dockctl.link.v1")
         .bytes(".dockctl.v1.LogRecord.data")
+        .bytes(".dockctl.v1.ExportContainerResponse.data")
+        .bytes(".dockctl.v1.ExecRequest")
+        .bytes(".dockctl.v1.ExecResponse")
+        .bytes(".dockctl.v1.AttachRequest")
+        .bytes(".dockctl.v1.AttachResponse")
+        .bytes(".dockctl.v1.ReadArchiveResponse.data")
+        .bytes(".dockctl.v1.WriteArchiveRequest.data")
+        .bytes(".dockctl.v1.SaveImagesResponse.data")
+        .bytes(".dockctl.v1.LoadImagesRequest.data")
+        .bytes(".dockctl.v1.ImportImageRequest.data")
+        .bytes(".dockctl.v1.BuildImageRequest.data")
+        .bytes(".dockctl.v1.ForwardPortRequest.data")
+        .bytes(".dockctl.v1.ForwardPortResponse.data")
+        .bytes(".dockctl.v1.ConnectDockerRequest.data")
+        .bytes(".dockctl.v1.ConnectDockerResponse.data")
         .compile_fds(set)?;
     Ok(())
 }

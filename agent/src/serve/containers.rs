@@ -74,12 +74,10 @@ impl ContainerService for Agent {
         Ok(Response::new(KillContainerResponse {}))
     }
 
-    type StreamLogsStream = ResponseStream<StreamLogsResponse>;
-
     async fn stream_logs(
         &self,
         request: Request<StreamLogsRequest>,
-    ) -> Result<Response<Self::StreamLogsStream>, Status> {
+    ) -> Result<Response<ResponseStream<StreamLogsResponse>>, Status> {
         let log = self.engine.logs(request.get_ref()).await?;
         let agent = self.name.clone();
         let messages = log.map(move |records| {
@@ -88,12 +86,10 @@ impl ContainerService for Agent {
         Ok(Response::new(Box::pin(messages)))
     }
 
-    type StreamStatsStream = ResponseStream<StreamStatsResponse>;
-
     async fn stream_stats(
         &self,
         request: Request<StreamStatsRequest>,
-    ) -> Result<Response<Self::StreamStatsStream>, Status> {
+    ) -> Result<Response<ResponseStream<StreamStatsResponse>>, Status> {
         let samples = stats::stream(self.clone(), request.into_inner()).await?;
         Ok(Response::new(Box::pin(samples)))
     }

@@ -21,6 +21,9 @@ use crate::{engine::Engine, inventory::Handle};
 /// The longest request, bytes: all of them are small.
 const MAX_REQUEST: usize = 256 << 10;
 
+/// The longest message of a request that is a stream of bytes: a piece of 1 MiB and its frame.
+const MAX_MESSAGE: usize = (1 << 20) + 1024;
+
 type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// What every service here works with.
@@ -41,11 +44,11 @@ pub fn routes(engine: Engine, inventory: Handle, name: Arc<str>) -> Routes {
     )
     .add_service(
         ImageServiceServer::new(agent.clone())
-            .max_decoding_message_size(MAX_REQUEST)
+            .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(usize::MAX),
     )
     .add_service(
-        SystemServiceServer::new(agent)
+        SystemServiceServer::new(agent.clone())
             .max_decoding_message_size(MAX_REQUEST)
             .max_encoding_message_size(usize::MAX),
     )

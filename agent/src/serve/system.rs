@@ -40,12 +40,10 @@ impl SystemService for Agent {
         Ok(Response::new(PingResponse { engine_latency: latency.try_into().ok() }))
     }
 
-    type StreamEventsStream = ResponseStream<StreamEventsResponse>;
-
     async fn stream_events(
         &self,
         request: Request<StreamEventsRequest>,
-    ) -> Result<Response<Self::StreamEventsStream>, Status> {
+    ) -> Result<Response<ResponseStream<StreamEventsResponse>>, Status> {
         let request = request.into_inner();
         check_types(&request.types)?;
         let agent = self.name.to_string();

@@ -1,6 +1,6 @@
 //! The hosts of the fleet and the tokens that let new ones in.
 
-use std::{pin::Pin, time::SystemTime};
+use std::time::SystemTime;
 
 use dockctl_api::{
     error::{reason, status},
@@ -14,9 +14,9 @@ use dockctl_api::{
         agent_service_server::AgentService,
     },
 };
-use futures_util::{Stream, stream};
+use futures_util::stream;
 use tokio::sync::{broadcast::error::RecvError, mpsc};
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Response, Status, codegen::BoxStream};
 
 use super::{
     auth::Principal,
@@ -106,13 +106,10 @@ impl AgentService for Agents {
         Ok(Response::new(GetAgentResponse { agent: Some(agent) }))
     }
 
-    type WatchAgentsStream =
-        Pin<Box<dyn Stream<Item = Result<WatchAgentsResponse, Status>> + Send>>;
-
     async fn watch_agents(
         &self,
         request: Request<WatchAgentsRequest>,
-    ) -> Result<Response<Self::WatchAgentsStream>, Status> {
+    ) -> Result<Response<BoxStream<WatchAgentsResponse>>, Status> {
         let selector = Selector::parse(&request.get_ref().selector)?;
         let (out, messages) = mpsc::channel(WATCH_QUEUE);
         tokio::spawn(watch(self.registry.clone(), selector, out));

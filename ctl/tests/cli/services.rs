@@ -55,8 +55,6 @@ impl AuthService for Service {
 
 #[tonic::async_trait]
 impl AgentService for Service {
-    type WatchAgentsStream = Boxed<WatchAgentsResponse>;
-
     async fn list_agents(&self, request: Request<ListAgentsRequest>) -> Answer<ListAgentsResponse> {
         self.admit(&request)?;
         Ok(Response::new(ListAgentsResponse { agents: agents() }))
@@ -92,7 +90,7 @@ impl AgentService for Service {
     async fn watch_agents(
         &self,
         _: Request<WatchAgentsRequest>,
-    ) -> Answer<Self::WatchAgentsStream> {
+    ) -> Answer<Boxed<WatchAgentsResponse>> {
         Err(Status::unimplemented(""))
     }
 
@@ -160,9 +158,6 @@ impl Service {
 
 #[tonic::async_trait]
 impl ContainerService for Service {
-    type StreamLogsStream = Boxed<StreamLogsResponse>;
-    type StreamStatsStream = Boxed<StreamStatsResponse>;
-
     /// Pages of two, whatever is asked for.
     async fn list_containers(
         &self,
@@ -240,7 +235,7 @@ impl ContainerService for Service {
     async fn stream_logs(
         &self,
         request: Request<StreamLogsRequest>,
-    ) -> Answer<Self::StreamLogsStream> {
+    ) -> Answer<Boxed<StreamLogsResponse>> {
         self.admit(&request)?;
         let request = request.into_inner();
         if request.agent == "web-9" {
@@ -303,7 +298,7 @@ impl ContainerService for Service {
     async fn stream_stats(
         &self,
         request: Request<StreamStatsRequest>,
-    ) -> Answer<Self::StreamStatsStream> {
+    ) -> Answer<Boxed<StreamStatsResponse>> {
         self.admit(&request)?;
         let samples = fleet().into_iter().take(2).map(|c| {
             Ok(StreamStatsResponse {
@@ -323,8 +318,6 @@ impl ContainerService for Service {
 
 #[tonic::async_trait]
 impl SystemService for Service {
-    type StreamEventsStream = Boxed<StreamEventsResponse>;
-
     async fn get_version(&self, request: Request<GetVersionRequest>) -> Answer<GetVersionResponse> {
         self.admit(&request)?;
         Ok(Response::new(GetVersionResponse {
@@ -345,7 +338,7 @@ impl SystemService for Service {
     async fn stream_events(
         &self,
         request: Request<StreamEventsRequest>,
-    ) -> Answer<Self::StreamEventsStream> {
+    ) -> Answer<Boxed<StreamEventsResponse>> {
         self.admit(&request)?;
         let event = Event {
             r#type: "container".to_owned(),
