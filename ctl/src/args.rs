@@ -2,6 +2,8 @@
 //! docker has them. Each flag can also come from a DOCKCTL_… variable or the configuration file's
 //! [defaults]; [`parse`] adds both to every flag, so that no command has to think of it.
 
+mod docker;
+
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
@@ -12,6 +14,8 @@ use clap::{
     builder::BoolishValueParser,
 };
 use clap_complete::Shell;
+
+pub(crate) use docker::{Docker, DockerSocket, Listen};
 
 use crate::{
     moment::{Moment, Span},
@@ -117,6 +121,10 @@ pub(crate) enum Command {
     Ping(Ping),
     /// Show what an agent's engine tells of itself.
     Info(Info),
+    /// Run the local docker client against a host.
+    Docker(Docker),
+    /// Keep a socket open that is a host's Docker API.
+    DockerSocket(DockerSocket),
     /// Print a completion script for a shell.
     Completions(Completions),
 }

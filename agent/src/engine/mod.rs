@@ -12,11 +12,13 @@ mod gather;
 mod lists;
 mod logs;
 mod names;
+mod pass;
 mod raw;
 mod shared;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod tunnel;
 mod wire;
 
 use std::{
@@ -39,6 +41,7 @@ use dockctl_api::{
 use serde::Deserialize;
 use tonic::{Code, Status};
 
+use crate::guard::Guard;
 use endpoint::{Endpoint, TlsEnv};
 use fault::{Call, Fault};
 use shared::Shared;
@@ -51,6 +54,7 @@ pub(crate) use events::check_types;
 pub use lists::ListQuery;
 pub(crate) use lists::find;
 pub(crate) use names::container as check_container;
+pub(crate) use tunnel::Caller;
 pub use wire::EngineVersion;
 
 /// Where the engine is.
@@ -69,6 +73,7 @@ pub struct Engine {
     docker: Docker,
     reads: Arc<Reads>,
     stats: Arc<stats::Hub>,
+    guard: Arc<Guard>,
 }
 
 /// Reads that callers share.
@@ -92,7 +97,13 @@ impl Engine {
     /// A handle to the engine at an address. Fails only if the address or its certificates cannot be
     /// used, never because the engine is down.
     pub fn new(options: EngineOptions) -> Result<Self, EngineError> {
-        let endpoint = Endpoint::parse(options.host.trim(), &TlsEnv::from_env())?;
+        Self::guarded(options, Guard::default())
+    }
+
+    /// The same, with what the host's owner forbids.
+    pub fn guarded(options: EngineOptions, guard: Guard) -> Result<Self, EngineError> {
+        let mut endpoint = Endpoint::parse(options.host.trim(), &TlsEnv::from_env())?;
+        endpoint.confined = guard.confine;
         let wire = Wire::new(endpoint);
         let docker = wire.docker().map_err(|e| EngineError::BadHost {
             host: options.host.clone(),
@@ -104,7 +115,13 @@ impl Engine {
             inspects: Shared::new(),
             versions: Shared::new(),
         };
-        Ok(Self { wire, docker, reads: Arc::new(reads), stats: Arc::default() })
+        Ok(Self {
+            wire,
+            docker,
+            reads: Arc::new(reads),
+            stats: Arc::default(),
+            guard: Arc::new(guard),
+        })
     }
 
     /// The engine's address.

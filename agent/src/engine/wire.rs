@@ -39,8 +39,8 @@ const OLDEST: u32 = 41;
 /// The newest API version that is spoken: that of bollard's types.
 const NEWEST: u32 = API_DEFAULT_VERSION.minor_version as u32;
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-type Body = UnsyncBoxBody<Bytes, BoxError>;
+pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type Body = UnsyncBoxBody<Bytes, BoxError>;
 
 /// What the engine says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

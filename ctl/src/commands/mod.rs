@@ -2,6 +2,7 @@
 
 pub(crate) mod act;
 pub(crate) mod agents;
+pub(crate) mod docker;
 pub(crate) mod events;
 pub(crate) mod images;
 pub(crate) mod inspect;
