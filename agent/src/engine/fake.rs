@@ -14,6 +14,7 @@ use tokio::{
 };
 
 use super::{Engine, EngineOptions, lock};
+use crate::guard::Guard;
 
 /// What the fake does with a request.
 pub(crate) enum Reply {
@@ -67,8 +68,12 @@ impl Fake {
     }
 
     pub(crate) fn engine(&self) -> Engine {
+        self.guarded(Guard::default())
+    }
+
+    pub(crate) fn guarded(&self, guard: Guard) -> Engine {
         let host = format!("unix://{}", self.dir.path().join("docker.sock").display());
-        Engine::new(EngineOptions { host }).unwrap()
+        Engine::guarded(EngineOptions { host }, guard).unwrap()
     }
 
     /// From now on `handler` answers.

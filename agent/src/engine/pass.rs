@@ -409,3 +409,6 @@ impl AsyncWrite for Confined {
         Pin::new(&mut self.pipe).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests;
