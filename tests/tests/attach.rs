@@ -7,7 +7,7 @@ use dockctl_api::v1::{
     AttachRequest, AttachResponse, AttachStart, StartContainerRequest, attach_request::Input,
     attach_response::Output,
 };
-use dockctl_tests::{Api, IMAGE, LONG, Signal, await_until, scenario};
+use dockctl_tests::{Api, Docker, IMAGE, LONG, Signal, await_until, scenario};
 use tokio::{sync::mpsc, task::spawn_blocking};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
@@ -26,6 +26,15 @@ async fn attached(
     let first = stream.message().await?.and_then(|m| m.output);
     ensure!(matches!(first, Some(Output::Started(_))), "{first:?}");
     Ok((input, stream))
+}
+
+/// A container that was created and not started.
+async fn created(docker: &Docker, flags: &[&str], name: &str, script: &str) -> Result<String> {
+    let (key, value) = docker.label();
+    let (name, label) = (format!("{value}-{name}"), format!("{key}={value}"));
+    let create = ["create", "--network", "none", "--name", &name, "--label", &label];
+    docker.cli(&[&create[..], flags, &[IMAGE, "sh", "-c", script]].concat()).await?;
+    Ok(name)
 }
 
 /// The rest of an attachment: standard output, standard error, and the exit code.
@@ -49,13 +58,8 @@ fn a_container_that_does_not_run_yet_is_attached_to_and_loses_no_byte_and_no_cod
         let _agent = world.agent(&controller, "web-1").await?;
         let (api, docker) = (controller.admin().await?, world.docker());
         for (n, flags) in [&[][..], &["--rm"]].into_iter().enumerate() {
-            let name = format!("{}-short-{n}", world.prefix());
-            let (key, value) = docker.label();
-            let label = format!("{key}={value}");
             let script = "echo out; echo err >&2; exit 6";
-            let create = ["create", "--network", "none", "--name", &name, "--label", &label];
-            let command = [IMAGE, "sh", "-c", script];
-            docker.cli(&[&create[..], flags, &command].concat()).await?;
+            let name = created(&docker, flags, &format!("short-{n}"), script).await?;
             let (_input, stream) = attached(&api, &name, false).await?;
             let start = StartContainerRequest { agent: "web-1".into(), container: name.clone() };
             api.containers().start_container(start).await?;
@@ -73,7 +77,8 @@ fn a_container_gets_its_input_its_signals_and_gives_its_exit_code() {
         let controller = world.controller().await?;
         let _agent = world.agent(&controller, "web-1").await?;
         let (docker, dockctl) = (world.docker(), controller.dockctl().await?);
-        let reader = docker.run_with(&["-i"], "reader", "wc -c; exit 5").await?.name;
+        let reader = created(&docker, &["-i"], "reader", "wc -c; exit 5").await?;
+        docker.cli(&["start", &reader]).await?;
         let mut command = dockctl.command(&["attach", &format!("web-1/{reader}")])?;
         let (pipe, mut input) = std::io::pipe()?;
         command.stdin(pipe).stdout(std::process::Stdio::piped());

@@ -7,7 +7,8 @@ use dockctl_api::v1::{
     AttachRequest, AttachStart, ExecRequest, ExecStart, TerminalSize, attach_request, exec_request,
 };
 use dockctl_tests::{Api, LONG, await_until, rounds, scenario};
-use futures_util::{StreamExt as _, stream};
+use futures_util::{Stream, StreamExt as _, stream};
+use tokio::sync::oneshot;
 
 /// At the latest this long after its beginning a session is given up: some before the command is
 /// created, some while it is started, most while it runs.
@@ -16,6 +17,8 @@ const LATEST: u64 = 400;
 /// One session that is given up at a random moment.
 async fn aborted(api: &Api, container: &str, n: usize) {
     let moment = u64::from_le_bytes(dockctl_api::random()) % (LATEST * 1000);
+    // A caller who goes takes his input with him, which else would keep the call open on his own side.
+    let (_input, rest) = oneshot::channel::<()>();
     let session = async {
         if n % 5 == 4 {
             let start = AttachStart { interactive: true, ..AttachStart::default() };
@@ -24,7 +27,7 @@ async fn aborted(api: &Api, container: &str, n: usize) {
                 container: container.to_owned(),
                 input: Some(attach_request::Input::Start(start)),
             };
-            let input = stream::iter([first]).chain(stream::pending());
+            let input = stream::iter([first]).chain(until(rest));
             let mut output = api.exec().attach(input).await?.into_inner();
             while output.message().await?.is_some() {}
             return Ok(());
@@ -47,12 +50,17 @@ async fn aborted(api: &Api, container: &str, n: usize) {
             container: container.to_owned(),
             input: Some(exec_request::Input::Start(start)),
         };
-        let input = stream::iter([first]).chain(stream::pending());
+        let input = stream::iter([first]).chain(until(rest));
         let mut output = api.exec().exec(input).await?.into_inner();
         while output.message().await?.is_some() {}
         Ok::<_, tonic::Status>(())
     };
     let _ = tokio::time::timeout(Duration::from_micros(moment), session).await;
+}
+
+/// A stream of nothing that ends with the sender.
+fn until<T: Send + 'static>(end: oneshot::Receiver<()>) -> impl Stream<Item = T> + Send + 'static {
+    stream::pending().take_until(end)
 }
 
 /// The files and sockets that a process has open.
