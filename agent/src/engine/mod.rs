@@ -2,12 +2,14 @@
 //! cheap to clone; it is made without asking whether Docker is there, and every call says so itself
 //! when it is not. Used by `serve` and `inventory`; it knows nothing of the link or of agents.
 
+mod containers;
 mod demux;
 mod endpoint;
 mod events;
 #[cfg(test)]
 pub(crate) mod fake;
 mod fault;
+mod filters;
 mod gather;
 mod lists;
 mod logs;
