@@ -2,6 +2,8 @@
 //! docker has them. Each flag can also come from a DOCKCTL_… variable or the configuration file's
 //! [defaults]; [`parse`] adds both to every flag, so that no command has to think of it.
 
+pub(crate) mod exec;
+
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
@@ -103,6 +105,10 @@ pub(crate) enum Command {
     Restart(Stop),
     /// Send a signal to containers.
     Kill(Kill),
+    /// Run a command in a container.
+    Exec(exec::Exec),
+    /// Attach this terminal to a container's main process.
+    Attach(exec::Attach),
     /// Show all that the engine knows of containers.
     Inspect(Refs),
     /// Watch the resource use of containers.

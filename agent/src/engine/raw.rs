@@ -1,6 +1,7 @@
 //! Streams from the engine: one HTTP/1.0 request on a connection of its own, read in large pieces.
 //! dockerd sends one HTTP chunk for each log line and an HTTP library hands on one frame for each;
-//! over HTTP/1.0 there are no chunks, at a fraction of the CPU time. Used by `logs`, `events`, `stats` and waits.
+//! over HTTP/1.0 there are no chunks, at a fraction of the CPU time. Used by `logs`, `events` and `stats`,
+//! and by `attach` for a wait.
 //! There is no task behind a stream: it reads when it is polled, and dropping it closes the socket.
 
 use std::{
@@ -44,11 +45,15 @@ impl Raw {
     /// Opens a stream at a path (with its query) below the API version. The answer's head must come
     /// within 30 s; after that there is no limit.
     pub(super) async fn open(wire: &Arc<Wire>, path: &str) -> Result<Self, Fault> {
-        Self::open_by(wire, "GET", path).await
+        Self::request(wire, "GET", path).await
     }
 
-    /// The same by another method, without a body.
-    pub(super) async fn open_by(wire: &Arc<Wire>, method: &str, path: &str) -> Result<Self, Fault> {
+    /// The same for a POST without a body.
+    pub(super) async fn post(wire: &Arc<Wire>, path: &str) -> Result<Self, Fault> {
+        Self::request(wire, "POST", path).await
+    }
+
+    async fn request(wire: &Arc<Wire>, method: &str, path: &str) -> Result<Self, Fault> {
         let ask = || wire::within(TIMEOUT, Self::ask(wire, method, path));
         match ask().await {
             Err(fault) if wire.renegotiates(&fault) => ask().await,

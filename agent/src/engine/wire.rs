@@ -309,7 +309,10 @@ impl Wire {
 
     /// Sends a request with the negotiated version before its path. bollard 0.21 loses the version
     /// that it puts there itself (`Url::join` with an absolute path replaces the whole path).
-    async fn versioned(&self, mut request: Request<Body>) -> Result<Response<Incoming>, Fault> {
+    pub(super) async fn versioned(
+        &self,
+        mut request: Request<Body>,
+    ) -> Result<Response<Incoming>, Fault> {
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
         let path = self.prefix().await.map_err(Fault::unsent)? + path;
         *request.uri_mut() = path.parse().map_err(|e| Fault::Garbage(format!("{path}: {e}")))?;
@@ -336,7 +339,7 @@ impl Wire {
             hyper::client::conn::http1::handshake(io).await.map_err(|e| fault(&e))?;
         // Ends by itself: when the answer is read and the sender is not kept, or when either side is
         // dropped before that.
-        tokio::spawn(connection);
+        tokio::spawn(connection.with_upgrades());
         Ok(sender)
     }
 
@@ -362,7 +365,10 @@ impl Wire {
         Some(idle.swap_remove(ready).sender)
     }
 
-    async fn read(&self, response: Response<Incoming>) -> Result<(StatusCode, Bytes), Fault> {
+    pub(super) async fn read(
+        &self,
+        response: Response<Incoming>,
+    ) -> Result<(StatusCode, Bytes), Fault> {
         let status = response.status();
         let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
         Ok((status, body.map_err(|e| Fault::Lost(e.to_string()))?.to_bytes()))
