@@ -2,6 +2,8 @@
 //! docker has them. Each flag can also come from a DOCKCTL_… variable or the configuration file's
 //! [defaults]; [`parse`] adds both to every flag, so that no command has to think of it.
 
+pub(crate) mod exec;
+
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
@@ -103,6 +105,10 @@ pub(crate) enum Command {
     Restart(Stop),
     /// Send a signal to containers.
     Kill(Kill),
+    /// Run a command in a container.
+    Exec(exec::Exec),
+    /// Attach this terminal to a container's main process.
+    Attach(exec::Attach),
     /// Show all that the engine knows of containers.
     Inspect(Refs),
     /// Watch the resource use of containers.
@@ -404,15 +410,11 @@ pub(crate) fn command() -> clap::Command {
 /// The file that `--config` or DOCKCTL_CONFIG names. Known before the rest can be parsed, since the file
 /// holds defaults.
 pub(crate) fn config_path(words: &[OsString]) -> Option<PathBuf> {
-    let mut words = words.iter().skip(1).take_while(|w| *w != "--");
-    let mut found = None;
-    while let Some(word) = words.next() {
-        if word == "--config" {
-            found = words.next().map(PathBuf::from).or(found);
-        } else if let Some(path) = word.to_str().and_then(|w| w.strip_prefix("--config=")) {
-            found = Some(path.into());
-        }
-    }
+    // Behind a command for a container the same words may be that command's, which only the parser knows.
+    let named = words.iter().any(|w| w.to_str().is_some_and(|w| w.starts_with("--config")));
+    let parsed = || Args::command().ignore_errors(true).try_get_matches_from(words).ok();
+    let found = named.then(parsed).flatten();
+    let found = found.and_then(|matches| matches.get_one::<PathBuf>("config").cloned());
     let variable = || std::env::var_os("DOCKCTL_CONFIG").filter(|v| !v.is_empty());
     found.or_else(|| variable().map(PathBuf::from))
 }
@@ -509,5 +511,33 @@ mod tests {
         assert_eq!(path("dockctl ps --config a.toml"), Some("a.toml".into()));
         assert_eq!(path("dockctl --config=b.toml ps"), Some("b.toml".into()));
         assert_eq!(path("dockctl logs -- --config"), None);
+        assert_eq!(path("dockctl --config a exec x prog --config b"), Some("a".into()));
+        assert_eq!(path("dockctl exec --config a -it x prog"), Some("a".into()));
+        assert_eq!(path("dockctl exec x prog --config b"), None);
+        assert_eq!(path("dockctl --config a nonsense --flag"), Some("a".into()));
+    }
+
+    #[test]
+    fn the_words_of_a_command_are_its_own() {
+        let exec = |line| match args(line, "").unwrap().command {
+            Command::Exec(exec) => exec,
+            other => panic!("{other:?}"),
+        };
+        let one = exec("dockctl exec -it -e A=1 -e B web-1/app ls -la -o json -- --help");
+        assert!(one.interactive && one.tty && !one.detach);
+        assert_eq!(one.env, ["A=1", "B"]);
+        assert_eq!(one.command, ["ls", "-la", "-o", "json", "--", "--help"]);
+        let two = exec("dockctl exec --user 1:2 -w /srv app -x");
+        assert_eq!((two.user.as_str(), two.workdir.as_str()), ("1:2", "/srv"));
+        assert_eq!(two.command, ["-x"]);
+        assert_eq!(args("dockctl exec app", "").unwrap_err().exit_code(), 2);
+        for (line, proxy) in [
+            ("dockctl attach app", true),
+            ("dockctl attach --sig-proxy app", true),
+            ("dockctl attach --sig-proxy=false app", false),
+        ] {
+            let Command::Attach(attach) = args(line, "").unwrap().command else { panic!() };
+            assert_eq!(attach.sig_proxy, proxy, "{line}");
+        }
     }
 }

@@ -7,6 +7,7 @@ mod client;
 mod commands;
 mod config;
 mod endpoint;
+mod environment;
 mod error;
 mod moment;
 mod output;
@@ -15,6 +16,8 @@ mod resolve;
 mod resume;
 mod retry;
 mod session;
+mod talk;
+mod terminal;
 mod trust;
 
 use std::{ffi::OsString, io, path::Path, process::ExitCode};
@@ -83,6 +86,8 @@ async fn command(ctx: &Ctx, args: Args) -> Result<()> {
         Command::Stop(args) => commands::act::stop(ctx, args).await,
         Command::Restart(args) => commands::act::restart(ctx, args).await,
         Command::Kill(args) => commands::act::kill(ctx, args).await,
+        Command::Exec(args) => commands::exec::run(ctx, args).await,
+        Command::Attach(args) => commands::attach::run(ctx, args).await,
         Command::Inspect(refs) => commands::inspect::run(ctx, refs).await,
         Command::Stats(args) => commands::stats::run(ctx, args).await,
         Command::Events(args) => commands::events::run(ctx, args).await,

@@ -2,17 +2,25 @@
 //! cheap to clone; it is made without asking whether Docker is there, and every call says so itself
 //! when it is not. Used by `serve` and `inventory`; it knows nothing of the link or of agents.
 
+mod attach;
+mod containers;
 mod demux;
+mod detach;
 mod endpoint;
 mod events;
+mod exec;
 #[cfg(test)]
 pub(crate) mod fake;
 mod fault;
+mod filters;
 mod gather;
+mod hijack;
 mod lists;
 mod logs;
 mod names;
+mod process;
 mod raw;
+mod session;
 mod shared;
 mod stats;
 #[cfg(test)]
@@ -51,6 +59,7 @@ pub(crate) use events::check_types;
 pub use lists::ListQuery;
 pub(crate) use lists::find;
 pub(crate) use names::container as check_container;
+pub(crate) use session::{Input, Output};
 pub use wire::EngineVersion;
 
 /// Where the engine is.
@@ -112,7 +121,7 @@ impl Engine {
         self.wire.endpoint.to_string()
     }
 
-    /// How many streams are open at the engine now: logs, events and stats.
+    /// How many streams are open at the engine now: logs, events, stats and sessions.
     pub fn open_streams(&self) -> usize {
         self.wire.streams.load(Ordering::Relaxed)
     }
@@ -195,14 +204,14 @@ impl Engine {
     }
 
     /// Does a call that changes something, within a time limit.
-    async fn act<F>(
+    async fn act<T, F>(
         &self,
         call: Call<'_>,
         limit: Duration,
         run: impl Fn() -> F,
-    ) -> Result<(), Status>
+    ) -> Result<T, Status>
     where
-        F: Future<Output = Result<(), BollardError>>,
+        F: Future<Output = Result<T, BollardError>>,
     {
         // Outside of the limit, so that a call that never left is not told as one that may have run.
         let negotiated = self.wire.prefix().await.map_err(Fault::unsent);

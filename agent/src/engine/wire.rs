@@ -12,8 +12,12 @@ use std::{
 
 use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker, errors::Error as BollardError};
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header::HOST};
-use http_body_util::{BodyExt as _, Empty, Limited, combinators::UnsyncBoxBody};
+use futures_util::{Stream, StreamExt as _};
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode,
+    header::{CONTENT_TYPE, HOST},
+};
+use http_body_util::{BodyExt as _, Empty, Full, Limited, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, client::conn::http1::SendRequest};
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -33,6 +37,8 @@ const MAX_IDLE: usize = 8;
 const IDLE_FOR: Duration = Duration::from_secs(20);
 /// The longest answer that is read into memory.
 const MAX_ANSWER: usize = 64 << 20;
+/// Frames of a download that are handed on as one piece; hyper makes none that is longer than 408 KiB.
+const GATHERED: usize = 2;
 
 /// The oldest API version that is spoken: Docker 20.10's.
 const OLDEST: u32 = 41;
@@ -60,6 +66,22 @@ pub(super) struct Wire {
     idle: Mutex<Vec<Idle>>,
     /// Streams that are open now.
     pub(super) streams: AtomicUsize,
+}
+
+/// Counts a stream as long as it is open.
+struct Open(Arc<Wire>);
+
+impl Open {
+    fn new(wire: Arc<Wire>) -> Self {
+        wire.streams.fetch_add(1, Ordering::Relaxed);
+        Self(wire)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 struct Idle {
@@ -131,6 +153,66 @@ impl Wire {
     /// Like `get`, decoded.
     pub(super) async fn get_json<T: DeserializeOwned>(&self, path: &str) -> Result<T, Fault> {
         decode(&self.get(path).await?)
+    }
+
+    /// Sends a request that changes something, with this JSON or nothing as its body, and reads the
+    /// answer within `limit`.
+    pub(super) async fn change(
+        &self,
+        method: Method,
+        path: &str,
+        json: Option<&str>,
+        limit: Duration,
+    ) -> Result<Bytes, Fault> {
+        // Outside of the limit, so that a call that never left is not told as one that may have run.
+        self.prefix().await.map_err(Fault::unsent)?;
+        let ask = || async {
+            let request = change(method.clone(), path, json)?;
+            let (status, body) = self.read(self.versioned(request).await?).await?;
+            if status.is_success() { Ok(body) } else { Err(Fault::answer(status.as_u16(), &body)) }
+        };
+        within(limit, async {
+            match ask().await {
+                // The engine refused it unseen, so it has not run.
+                Err(fault) if self.renegotiates(&fault) => ask().await,
+                other => other,
+            }
+        })
+        .await
+    }
+
+    /// Gets a path whose answer is long, in pieces as they come. The answer's head must come within
+    /// 30 s; after that there is no limit. Unlike a `Raw` stream it knows its end from a broken
+    /// connection.
+    pub(super) async fn download(
+        self: &Arc<Self>,
+        path: &str,
+    ) -> Result<impl Stream<Item = Result<Bytes, Fault>> + Send + 'static + use<>, Fault> {
+        let ask = || async {
+            let response = self.versioned(get(path)?).await?;
+            if response.status().is_success() {
+                return Ok(response.into_body());
+            }
+            let (status, body) = self.read(response).await?;
+            Err(Fault::answer(status.as_u16(), &body))
+        };
+        let body = within(TIMEOUT, async {
+            match ask().await {
+                Err(fault) if self.renegotiates(&fault) => ask().await,
+                other => other,
+            }
+        });
+        let body = body.await?;
+        let open = Open::new(self.clone());
+        let pieces = body.into_data_stream().ready_chunks(GATHERED).map(move |frames| {
+            let _ = &open;
+            let frames: Result<Vec<Bytes>, _> = frames.into_iter().collect();
+            Ok(match frames.map_err(|e| fault(&e))?.as_slice() {
+                [one] => one.clone(),
+                many => many.concat().into(),
+            })
+        });
+        Ok(pieces)
     }
 
     /// Agrees with the engine on an API version, as new as both speak. Done again before the next
@@ -227,7 +309,10 @@ impl Wire {
 
     /// Sends a request with the negotiated version before its path. bollard 0.21 loses the version
     /// that it puts there itself (`Url::join` with an absolute path replaces the whole path).
-    async fn versioned(&self, mut request: Request<Body>) -> Result<Response<Incoming>, Fault> {
+    pub(super) async fn versioned(
+        &self,
+        mut request: Request<Body>,
+    ) -> Result<Response<Incoming>, Fault> {
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
         let path = self.prefix().await.map_err(Fault::unsent)? + path;
         *request.uri_mut() = path.parse().map_err(|e| Fault::Garbage(format!("{path}: {e}")))?;
@@ -254,7 +339,7 @@ impl Wire {
             hyper::client::conn::http1::handshake(io).await.map_err(|e| fault(&e))?;
         // Ends by itself: when the answer is read and the sender is not kept, or when either side is
         // dropped before that.
-        tokio::spawn(connection);
+        tokio::spawn(connection.with_upgrades());
         Ok(sender)
     }
 
@@ -280,7 +365,10 @@ impl Wire {
         Some(idle.swap_remove(ready).sender)
     }
 
-    async fn read(&self, response: Response<Incoming>) -> Result<(StatusCode, Bytes), Fault> {
+    pub(super) async fn read(
+        &self,
+        response: Response<Incoming>,
+    ) -> Result<(StatusCode, Bytes), Fault> {
         let status = response.status();
         let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
         Ok((status, body.map_err(|e| Fault::Lost(e.to_string()))?.to_bytes()))
@@ -290,6 +378,16 @@ impl Wire {
 fn get(path: &str) -> Result<Request<Body>, Fault> {
     let body = UnsyncBoxBody::new(Empty::new().map_err(|never| match never {}));
     Request::get(path).body(body).map_err(|e| Fault::Garbage(format!("{path}: {e}")))
+}
+
+fn change(method: Method, path: &str, json: Option<&str>) -> Result<Request<Body>, Fault> {
+    let request = Request::builder().method(method).uri(path);
+    let request = match json {
+        Some(_) => request.header(CONTENT_TYPE, "application/json"),
+        None => request,
+    };
+    let body = Full::from(json.unwrap_or_default().to_owned()).map_err(|never| match never {});
+    request.body(UnsyncBoxBody::new(body)).map_err(|e| Fault::Garbage(format!("{path}: {e}")))
 }
 
 pub(super) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Fault> {

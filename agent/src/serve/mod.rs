@@ -3,6 +3,7 @@
 //! as its response is dropped.
 
 mod containers;
+mod exec;
 mod images;
 mod stats;
 mod system;
@@ -10,8 +11,8 @@ mod system;
 use std::{pin::Pin, sync::Arc};
 
 use dockctl_api::v1::{
-    container_service_server::ContainerServiceServer, image_service_server::ImageServiceServer,
-    system_service_server::SystemServiceServer,
+    container_service_server::ContainerServiceServer, exec_service_server::ExecServiceServer,
+    image_service_server::ImageServiceServer, system_service_server::SystemServiceServer,
 };
 use futures_util::Stream;
 use tonic::{Status, service::Routes};
@@ -40,6 +41,11 @@ pub fn routes(engine: Engine, inventory: Handle, name: Arc<str>) -> Routes {
     Routes::new(
         ContainerServiceServer::new(agent.clone())
             .max_decoding_message_size(MAX_REQUEST)
+            .max_encoding_message_size(usize::MAX),
+    )
+    .add_service(
+        ExecServiceServer::new(agent.clone())
+            .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(usize::MAX),
     )
     .add_service(

@@ -2,7 +2,9 @@
 
 pub(crate) mod act;
 pub(crate) mod agents;
+pub(crate) mod attach;
 pub(crate) mod events;
+pub(crate) mod exec;
 pub(crate) mod images;
 pub(crate) mod inspect;
 pub(crate) mod login;
