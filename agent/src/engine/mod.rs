@@ -2,21 +2,29 @@
 //! cheap to clone; it is made without asking whether Docker is there, and every call says so itself
 //! when it is not. Used by `serve` and `inventory`; it knows nothing of the link or of agents.
 
+mod build;
 mod demux;
+mod disk;
 mod endpoint;
 mod events;
 #[cfg(test)]
 pub(crate) mod fake;
 mod fault;
+mod filters;
 mod gather;
+mod images;
 mod lists;
 mod logs;
 mod names;
+mod networks;
 mod raw;
+mod registry;
 mod shared;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod transfer;
+mod volumes;
 mod wire;
 
 use std::{
@@ -32,11 +40,13 @@ use bollard::{
         KillContainerOptions, RestartContainerOptions, StartContainerOptions, StopContainerOptions,
     },
 };
+use bytes::Bytes;
 use dockctl_api::{
     error::{reason, status},
     v1::{Container, Image},
 };
-use serde::Deserialize;
+use http::Method;
+use serde::{Deserialize, de::DeserializeOwned};
 use tonic::{Code, Status};
 
 use endpoint::{Endpoint, TlsEnv};
@@ -51,6 +61,7 @@ pub(crate) use events::check_types;
 pub use lists::ListQuery;
 pub(crate) use lists::find;
 pub(crate) use names::container as check_container;
+pub(crate) use transfer::Told;
 pub use wire::EngineVersion;
 
 /// Where the engine is.
@@ -216,6 +227,33 @@ impl Engine {
             }
         });
         result.await.map_err(|fault| self.wire.status(&fault, call))
+    }
+
+    /// Sends JSON, or nothing, and reads the answer, within a time limit.
+    async fn send(
+        &self,
+        call: Call<'_>,
+        limit: Duration,
+        method: Method,
+        path: &str,
+        json: Option<serde_json::Value>,
+    ) -> Result<Bytes, Status> {
+        // Outside of the limit, as in `act`.
+        let negotiated = self.wire.prefix().await.map_err(Fault::unsent);
+        negotiated.map_err(|fault| self.wire.status(&fault, call))?;
+        let ask = || self.wire.send_json(&method, path, json.as_ref());
+        let result = within(limit, async {
+            match ask().await {
+                Err(fault) if self.wire.renegotiates(&fault) => ask().await,
+                other => other,
+            }
+        });
+        result.await.map_err(|fault| self.wire.status(&fault, call))
+    }
+
+    /// Decodes an answer.
+    fn read<T: DeserializeOwned>(&self, call: Call<'_>, answer: &[u8]) -> Result<T, Status> {
+        wire::decode(answer).map_err(|fault| self.wire.status(&fault, call))
     }
 
     async fn stop_options(

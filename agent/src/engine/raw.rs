@@ -6,6 +6,7 @@
 use std::{
     io,
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use bytes::{Buf as _, BytesMut};
@@ -44,7 +45,16 @@ impl Raw {
     /// Opens a stream at a path (with its query) below the API version. The answer's head must come
     /// within 30 s; after that there is no limit.
     pub(super) async fn open(wire: &Arc<Wire>, path: &str) -> Result<Self, Fault> {
-        let ask = || wire::within(TIMEOUT, Self::ask(wire, path));
+        Self::open_within(wire, path, TIMEOUT).await
+    }
+
+    /// As `open`, for an answer whose head takes longer.
+    pub(super) async fn open_within(
+        wire: &Arc<Wire>,
+        path: &str,
+        limit: Duration,
+    ) -> Result<Self, Fault> {
+        let ask = || wire::within(limit, Self::ask(wire, path));
         match ask().await {
             Err(fault) if wire.renegotiates(&fault) => ask().await,
             other => other,

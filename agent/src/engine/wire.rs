@@ -12,8 +12,11 @@ use std::{
 
 use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker, errors::Error as BollardError};
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header::HOST};
-use http_body_util::{BodyExt as _, Empty, Limited, combinators::UnsyncBoxBody};
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode,
+    header::{CONTENT_TYPE, HOST},
+};
+use http_body_util::{BodyExt as _, Empty, Full, Limited, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, client::conn::http1::SendRequest};
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -39,8 +42,8 @@ const OLDEST: u32 = 41;
 /// The newest API version that is spoken: that of bollard's types.
 const NEWEST: u32 = API_DEFAULT_VERSION.minor_version as u32;
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-type Body = UnsyncBoxBody<Bytes, BoxError>;
+pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type Body = UnsyncBoxBody<Bytes, BoxError>;
 
 /// What the engine says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -131,6 +134,25 @@ impl Wire {
     /// Like `get`, decoded.
     pub(super) async fn get_json<T: DeserializeOwned>(&self, path: &str) -> Result<T, Fault> {
         decode(&self.get(path).await?)
+    }
+
+    /// Sends JSON, or nothing, with a method to a path and reads the answer.
+    pub(super) async fn send_json(
+        &self,
+        method: &Method,
+        path: &str,
+        json: Option<&serde_json::Value>,
+    ) -> Result<Bytes, Fault> {
+        let mut request = Request::builder().method(method).uri(path);
+        if json.is_some() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        let body = Full::from(json.map(ToString::to_string).unwrap_or_default());
+        let request = request
+            .body(UnsyncBoxBody::new(body.map_err(|never| match never {})))
+            .map_err(|e| Fault::Garbage(format!("{path}: {e}")))?;
+        let (status, body) = self.read(self.versioned(request).await?).await?;
+        if status.is_success() { Ok(body) } else { Err(Fault::answer(status.as_u16(), &body)) }
     }
 
     /// Agrees with the engine on an API version, as new as both speak. Done again before the next
@@ -308,7 +330,7 @@ fn minor(version: &str) -> Option<u32> {
     version.strip_prefix("1.")?.parse().ok()
 }
 
-fn fault(error: &hyper::Error) -> Fault {
+pub(super) fn fault(error: &hyper::Error) -> Fault {
     // hyper itself says "connection error"; what it was, for example a TLS alert, is in its source.
     let text = match std::error::Error::source(error) {
         Some(cause) => format!("{error}: {cause}"),
