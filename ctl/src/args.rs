@@ -3,6 +3,8 @@
 //! [defaults]; [`parse`] adds both to every flag, so that no command has to think of it.
 
 pub(crate) mod exec;
+pub(crate) mod images;
+pub(crate) mod stores;
 
 use std::{
     ffi::OsString,
@@ -115,8 +117,39 @@ pub(crate) enum Command {
     Stats(Stats),
     /// Watch what happens on the hosts.
     Events(Events),
-    /// List images.
-    Images(Images),
+    /// List images, or work on them.
+    #[command(visible_alias = "image")]
+    Images(images::ImagesCommand),
+    /// Pull an image from a registry.
+    Pull(images::Pull),
+    /// Push an image to a registry.
+    Push(images::Push),
+    /// Give an image a further name.
+    Tag(images::Tag),
+    /// Remove images.
+    Rmi(images::Rmi),
+    /// Show the layers of an image.
+    History(images::History),
+    /// Save images as a tar archive.
+    Save(images::Save),
+    /// Load images from a tar archive.
+    Load(images::Load),
+    /// Make an image of a tar archive of files.
+    Import(images::Import),
+    /// Build an image from a Dockerfile.
+    Build(Box<images::Build>),
+    /// The volumes of a host.
+    #[command(subcommand, visible_alias = "volume")]
+    Volumes(stores::Volumes),
+    /// The networks of a host.
+    #[command(subcommand, visible_alias = "network")]
+    Networks(stores::Networks),
+    /// The disk of a host, and what its engine tells of itself.
+    #[command(subcommand)]
+    System(stores::System),
+    /// The build cache of a host.
+    #[command(subcommand)]
+    Builder(stores::Builder),
     /// Tell the versions of client and controller, or of an agent and its engine.
     Version(Version),
     /// Time the way to the controller, or to an agent's engine.
@@ -389,6 +422,7 @@ pub(crate) fn parse(
         let text = format!("{}: its [defaults] has \"{name}\", which is no flag\n", file.display());
         return Err(clap::Error::raw(clap::error::ErrorKind::UnknownArgument, text));
     }
+    let words = images::with_save_output(words);
     Args::from_arg_matches(&command.try_get_matches_from(words)?)
 }
 

@@ -6,12 +6,15 @@ mod args;
 mod client;
 mod commands;
 mod config;
+mod context;
 mod endpoint;
 mod environment;
 mod error;
 mod moment;
 mod output;
+mod pipe;
 mod refs;
+mod registry;
 mod resolve;
 mod resume;
 mod retry;
@@ -91,7 +94,20 @@ async fn command(ctx: &Ctx, args: Args) -> Result<()> {
         Command::Inspect(refs) => commands::inspect::run(ctx, refs).await,
         Command::Stats(args) => commands::stats::run(ctx, args).await,
         Command::Events(args) => commands::events::run(ctx, args).await,
-        Command::Images(args) => commands::images::run(ctx, args).await,
+        Command::Images(args) => commands::image::run(ctx, args).await,
+        Command::Pull(args) => commands::image::pull::pull(ctx, args).await,
+        Command::Push(args) => commands::image::pull::push(ctx, args).await,
+        Command::Tag(args) => commands::image::tag(ctx, args).await,
+        Command::Rmi(args) => commands::image::remove(ctx, args).await,
+        Command::History(args) => commands::image::history::run(ctx, args).await,
+        Command::Save(args) => commands::image::archive::save(ctx, args).await,
+        Command::Load(args) => commands::image::archive::load(ctx, args).await,
+        Command::Import(args) => commands::image::archive::import(ctx, args).await,
+        Command::Build(args) => commands::image::build::run(ctx, *args).await,
+        Command::Volumes(args) => commands::volumes::run(ctx, args).await,
+        Command::Networks(args) => commands::networks::run(ctx, args).await,
+        Command::System(args) => commands::disk::system(ctx, args).await,
+        Command::Builder(args) => commands::disk::builder(ctx, args).await,
         Command::Version(args) => commands::system::version(ctx, args).await,
         Command::Ping(args) => commands::system::ping(ctx, args).await,
         Command::Info(args) => commands::system::info(ctx, args).await,

@@ -26,7 +26,7 @@ use super::{
     filters,
     names::{self, encode},
     raw::Raw,
-    wire::{TIMEOUT, decode},
+    wire::TIMEOUT,
 };
 
 /// Calls that write or delete a container's whole file system, or those of many, end within this.
@@ -107,7 +107,7 @@ impl Engine {
         query.flag("link", request.link);
         let path = query.on(&format!("/containers/{container}"));
         let call = Call::on("DELETE /containers/{id}", container);
-        self.send(Method::DELETE, call, &path, None, LONG).await.map(drop)
+        self.send(call, LONG, Method::DELETE, &path, None).await.map(drop)
     }
 
     /// Gives a container another name.
@@ -117,7 +117,7 @@ impl Engine {
         query.add("name", check_length("name", name)?);
         let path = query.on(&format!("/containers/{container}/rename"));
         let call = Call::on("POST /containers/{id}/rename", container);
-        self.send(Method::POST, call, &path, None, TIMEOUT).await.map(drop)
+        self.send(call, TIMEOUT, Method::POST, &path, None).await.map(drop)
     }
 
     /// Suspends all processes of a container.
@@ -125,7 +125,7 @@ impl Engine {
         names::container("container", container)?;
         let path = format!("/containers/{container}/pause");
         let call = Call::on("POST /containers/{id}/pause", container);
-        self.send(Method::POST, call, &path, None, TIMEOUT).await.map(drop)
+        self.send(call, TIMEOUT, Method::POST, &path, None).await.map(drop)
     }
 
     /// Lets the processes of a paused container go on.
@@ -133,7 +133,7 @@ impl Engine {
         names::container("container", container)?;
         let path = format!("/containers/{container}/unpause");
         let call = Call::on("POST /containers/{id}/unpause", container);
-        self.send(Method::POST, call, &path, None, TIMEOUT).await.map(drop)
+        self.send(call, TIMEOUT, Method::POST, &path, None).await.map(drop)
     }
 
     /// Changes a container's limits and restart policy; what the engine warns of.
@@ -262,20 +262,8 @@ impl Engine {
         json: Option<&str>,
         limit: Duration,
     ) -> Result<T, Status> {
-        let answer = self.send(Method::POST, call, path, json, limit).await?;
-        decode(&answer).map_err(|fault| self.wire.status(&fault, call))
-    }
-
-    async fn send(
-        &self,
-        method: Method,
-        call: Call<'_>,
-        path: &str,
-        json: Option<&str>,
-        limit: Duration,
-    ) -> Result<Bytes, Status> {
-        let answer = self.wire.change(method, path, json, limit).await;
-        answer.map_err(|fault| self.wire.status(&fault, call))
+        let answer = self.send(call, limit, Method::POST, path, json).await?;
+        self.read(call, &answer)
     }
 
     async fn look_at<T: DeserializeOwned>(&self, call: Call<'_>, path: &str) -> Result<T, Status> {

@@ -3,9 +3,11 @@
 //! when it is not. Used by `serve` and `inventory`; it knows nothing of the link or of agents.
 
 mod attach;
+mod build;
 mod containers;
 mod demux;
 mod detach;
+mod disk;
 mod endpoint;
 mod events;
 mod exec;
@@ -15,16 +17,21 @@ mod fault;
 mod filters;
 mod gather;
 mod hijack;
+mod images;
 mod lists;
 mod logs;
 mod names;
+mod networks;
 mod process;
 mod raw;
+mod registry;
 mod session;
 mod shared;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod transfer;
+mod volumes;
 mod wire;
 
 use std::{
@@ -40,11 +47,13 @@ use bollard::{
         KillContainerOptions, RestartContainerOptions, StartContainerOptions, StopContainerOptions,
     },
 };
+use bytes::Bytes;
 use dockctl_api::{
     error::{reason, status},
     v1::{Container, Image},
 };
-use serde::Deserialize;
+use http::Method;
+use serde::{Deserialize, de::DeserializeOwned};
 use tonic::{Code, Status};
 
 use endpoint::{Endpoint, TlsEnv};
@@ -60,6 +69,7 @@ pub use lists::ListQuery;
 pub(crate) use lists::find;
 pub(crate) use names::container as check_container;
 pub(crate) use session::{Input, Output};
+pub(crate) use transfer::Told;
 pub use wire::EngineVersion;
 
 /// Where the engine is.
@@ -225,6 +235,24 @@ impl Engine {
             }
         });
         result.await.map_err(|fault| self.wire.status(&fault, call))
+    }
+
+    /// Sends JSON, or nothing, and reads the answer, within a time limit.
+    async fn send(
+        &self,
+        call: Call<'_>,
+        limit: Duration,
+        method: Method,
+        path: &str,
+        json: Option<&str>,
+    ) -> Result<Bytes, Status> {
+        let answer = self.wire.change(method, path, json, limit).await;
+        answer.map_err(|fault| self.wire.status(&fault, call))
+    }
+
+    /// Decodes an answer.
+    fn read<T: DeserializeOwned>(&self, call: Call<'_>, answer: &[u8]) -> Result<T, Status> {
+        wire::decode(answer).map_err(|fault| self.wire.status(&fault, call))
     }
 
     async fn stop_options(

@@ -7,6 +7,7 @@
 use std::{
     io,
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use bytes::{Buf as _, BytesMut};
@@ -45,16 +46,30 @@ impl Raw {
     /// Opens a stream at a path (with its query) below the API version. The answer's head must come
     /// within 30 s; after that there is no limit.
     pub(super) async fn open(wire: &Arc<Wire>, path: &str) -> Result<Self, Fault> {
-        Self::request(wire, "GET", path).await
+        Self::request(wire, "GET", path, TIMEOUT).await
     }
 
-    /// The same for a POST without a body.
+    /// As `open`, for an answer whose head takes longer.
+    pub(super) async fn open_within(
+        wire: &Arc<Wire>,
+        path: &str,
+        limit: Duration,
+    ) -> Result<Self, Fault> {
+        Self::request(wire, "GET", path, limit).await
+    }
+
+    /// As `open`, for a POST without a body.
     pub(super) async fn post(wire: &Arc<Wire>, path: &str) -> Result<Self, Fault> {
-        Self::request(wire, "POST", path).await
+        Self::request(wire, "POST", path, TIMEOUT).await
     }
 
-    async fn request(wire: &Arc<Wire>, method: &str, path: &str) -> Result<Self, Fault> {
-        let ask = || wire::within(TIMEOUT, Self::ask(wire, method, path));
+    async fn request(
+        wire: &Arc<Wire>,
+        method: &str,
+        path: &str,
+        limit: Duration,
+    ) -> Result<Self, Fault> {
+        let ask = || wire::within(limit, Self::ask(wire, method, path));
         match ask().await {
             Err(fault) if wire.renegotiates(&fault) => ask().await,
             other => other,

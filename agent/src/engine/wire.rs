@@ -45,8 +45,8 @@ const OLDEST: u32 = 41;
 /// The newest API version that is spoken: that of bollard's types.
 const NEWEST: u32 = API_DEFAULT_VERSION.minor_version as u32;
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-type Body = UnsyncBoxBody<Bytes, BoxError>;
+pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type Body = UnsyncBoxBody<Bytes, BoxError>;
 
 /// What the engine says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -406,7 +406,7 @@ fn minor(version: &str) -> Option<u32> {
     version.strip_prefix("1.")?.parse().ok()
 }
 
-fn fault(error: &hyper::Error) -> Fault {
+pub(super) fn fault(error: &hyper::Error) -> Fault {
     // hyper itself says "connection error"; what it was, for example a TLS alert, is in its source.
     let text = match std::error::Error::source(error) {
         Some(cause) => format!("{error}: {cause}"),

@@ -5,14 +5,17 @@
 mod containers;
 mod exec;
 mod images;
+mod networks;
 mod stats;
 mod system;
+mod volumes;
 
 use std::{pin::Pin, sync::Arc};
 
 use dockctl_api::v1::{
     container_service_server::ContainerServiceServer, exec_service_server::ExecServiceServer,
-    image_service_server::ImageServiceServer, system_service_server::SystemServiceServer,
+    image_service_server::ImageServiceServer, network_service_server::NetworkServiceServer,
+    system_service_server::SystemServiceServer, volume_service_server::VolumeServiceServer,
 };
 use futures_util::Stream;
 use tonic::{Status, service::Routes};
@@ -51,6 +54,16 @@ pub fn routes(engine: Engine, inventory: Handle, name: Arc<str>) -> Routes {
     .add_service(
         ImageServiceServer::new(agent.clone())
             .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(usize::MAX),
+    )
+    .add_service(
+        VolumeServiceServer::new(agent.clone())
+            .max_decoding_message_size(MAX_REQUEST)
+            .max_encoding_message_size(usize::MAX),
+    )
+    .add_service(
+        NetworkServiceServer::new(agent.clone())
+            .max_decoding_message_size(MAX_REQUEST)
             .max_encoding_message_size(usize::MAX),
     )
     .add_service(

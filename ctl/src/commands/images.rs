@@ -68,7 +68,7 @@ fn table(images: &[Image], now: i64) -> Table {
 }
 
 /// Repository and tag; a colon before a slash belongs to a registry's port.
-fn split_name(name: &str) -> (&str, &str) {
+pub(super) fn split_name(name: &str) -> (&str, &str) {
     match name.rsplit_once(':') {
         _ if name.is_empty() => ("<none>", "<none>"),
         Some((repository, tag)) if !tag.contains('/') => (repository, tag),

@@ -3,16 +3,22 @@
 pub(crate) mod act;
 pub(crate) mod agents;
 pub(crate) mod attach;
+mod df;
+pub(crate) mod disk;
 pub(crate) mod events;
 pub(crate) mod exec;
+mod host;
+pub(crate) mod image;
 pub(crate) mod images;
 pub(crate) mod inspect;
 pub(crate) mod login;
 pub(crate) mod logs;
+pub(crate) mod networks;
 pub(crate) mod ps;
 pub(crate) mod stats;
 pub(crate) mod system;
 pub(crate) mod tokens;
+pub(crate) mod volumes;
 
 use std::future::Future;
 
