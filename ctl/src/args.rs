@@ -2,6 +2,9 @@
 //! docker has them. Each flag can also come from a DOCKCTL_… variable or the configuration file's
 //! [defaults]; [`parse`] adds both to every flag, so that no command has to think of it.
 
+pub(crate) mod copy;
+pub(crate) mod forward;
+
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
@@ -105,6 +108,10 @@ pub(crate) enum Command {
     Kill(Kill),
     /// Show all that the engine knows of containers.
     Inspect(Refs),
+    /// Copy files between this machine and containers, or between containers.
+    Cp(copy::Cp),
+    /// Forward ports of this machine to a container's.
+    PortForward(forward::PortForward),
     /// Watch the resource use of containers.
     Stats(Stats),
     /// Watch what happens on the hosts.

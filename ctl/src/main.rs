@@ -84,6 +84,8 @@ async fn command(ctx: &Ctx, args: Args) -> Result<()> {
         Command::Restart(args) => commands::act::restart(ctx, args).await,
         Command::Kill(args) => commands::act::kill(ctx, args).await,
         Command::Inspect(refs) => commands::inspect::run(ctx, refs).await,
+        Command::Cp(args) => commands::cp::run(ctx, args).await,
+        Command::PortForward(args) => commands::port_forward::run(ctx, args).await,
         Command::Stats(args) => commands::stats::run(ctx, args).await,
         Command::Events(args) => commands::events::run(ctx, args).await,
         Command::Images(args) => commands::images::run(ctx, args).await,

@@ -2,12 +2,14 @@
 //! cheap to clone; it is made without asking whether Docker is there, and every call says so itself
 //! when it is not. Used by `serve` and `inventory`; it knows nothing of the link or of agents.
 
+mod copy;
 mod demux;
 mod endpoint;
 mod events;
 #[cfg(test)]
 pub(crate) mod fake;
 mod fault;
+mod forward;
 mod gather;
 mod lists;
 mod logs;
@@ -15,8 +17,10 @@ mod names;
 mod raw;
 mod shared;
 mod stats;
+mod tar_check;
 #[cfg(test)]
 mod tests;
+mod upload;
 mod wire;
 
 use std::{
@@ -51,6 +55,8 @@ pub(crate) use events::check_types;
 pub use lists::ListQuery;
 pub(crate) use lists::find;
 pub(crate) use names::container as check_container;
+#[cfg(fuzzing)]
+pub use tar_check::fuzz_tar_check;
 pub use wire::EngineVersion;
 
 /// Where the engine is.

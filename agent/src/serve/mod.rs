@@ -3,6 +3,8 @@
 //! as its response is dropped.
 
 mod containers;
+mod copy;
+mod forward;
 mod images;
 mod stats;
 mod system;
@@ -10,7 +12,8 @@ mod system;
 use std::{pin::Pin, sync::Arc};
 
 use dockctl_api::v1::{
-    container_service_server::ContainerServiceServer, image_service_server::ImageServiceServer,
+    container_service_server::ContainerServiceServer, copy_service_server::CopyServiceServer,
+    forward_service_server::ForwardServiceServer, image_service_server::ImageServiceServer,
     system_service_server::SystemServiceServer,
 };
 use futures_util::Stream;
@@ -44,6 +47,16 @@ pub fn routes(engine: Engine, inventory: Handle, name: Arc<str>) -> Routes {
     )
     .add_service(
         ImageServiceServer::new(agent.clone())
+            .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(usize::MAX),
+    )
+    .add_service(
+        CopyServiceServer::new(agent.clone())
+            .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(usize::MAX),
+    )
+    .add_service(
+        ForwardServiceServer::new(agent.clone())
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(usize::MAX),
     )

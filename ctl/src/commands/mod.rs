@@ -2,11 +2,13 @@
 
 pub(crate) mod act;
 pub(crate) mod agents;
+pub(crate) mod cp;
 pub(crate) mod events;
 pub(crate) mod images;
 pub(crate) mod inspect;
 pub(crate) mod login;
 pub(crate) mod logs;
+pub(crate) mod port_forward;
 pub(crate) mod ps;
 pub(crate) mod stats;
 pub(crate) mod system;

@@ -5,6 +5,7 @@ pub(crate) mod escape;
 pub(crate) mod human;
 pub(crate) mod json;
 pub(crate) mod printer;
+pub(crate) mod progress;
 pub(crate) mod spinner;
 pub(crate) mod table;
 
