@@ -14,6 +14,7 @@ use dockctl_api::{
     v1::{
         LoginRequest, agent_service_client::AgentServiceClient,
         auth_service_client::AuthServiceClient, container_service_client::ContainerServiceClient,
+        copy_service_client::CopyServiceClient, forward_service_client::ForwardServiceClient,
         image_service_client::ImageServiceClient, system_service_client::SystemServiceClient,
     },
 };
@@ -142,6 +143,16 @@ impl Api {
     /// ContainerService.
     pub fn containers(&self) -> ContainerServiceClient<Channel> {
         ContainerServiceClient::with_origin(self.channel.clone(), self.origin.clone())
+    }
+
+    /// CopyService.
+    pub fn copies(&self) -> CopyServiceClient<Channel> {
+        CopyServiceClient::with_origin(self.channel.clone(), self.origin.clone())
+    }
+
+    /// ForwardService.
+    pub fn forwards(&self) -> ForwardServiceClient<Channel> {
+        ForwardServiceClient::with_origin(self.channel.clone(), self.origin.clone())
     }
 
     /// ImageService.

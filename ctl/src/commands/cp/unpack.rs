@@ -239,3 +239,123 @@ fn copy(from: &mut impl Read, to: &mut File, size: u64) -> io::Result<()> {
     let mut from = io::BufReader::with_capacity(PIECE, from.take(size));
     if io::copy(&mut from, to)? == size { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
+        path::Path,
+    };
+
+    use tar::Header;
+
+    use super::{
+        super::{pieces, plan},
+        *,
+    };
+
+    fn entry(kind: EntryType, name: &[u8], target: &[u8], data: &[u8]) -> Vec<u8> {
+        let mut header = Header::new_ustar();
+        header.set_entry_type(kind);
+        header.set_mode(0o4750);
+        header.set_mtime(1_000_000);
+        header.set_size(data.len() as u64);
+        header.as_old_mut().name[..name.len()].copy_from_slice(name);
+        header.as_old_mut().linkname[..target.len()].copy_from_slice(target);
+        header.set_cksum();
+        let mut bytes = [header.as_bytes(), data].concat();
+        bytes.resize(bytes.len().next_multiple_of(512), 0);
+        bytes
+    }
+
+    fn file(name: &[u8]) -> Vec<u8> {
+        entry(EntryType::Regular, name, b"", b"new")
+    }
+
+    /// Unpacks, and says how many entries were written.
+    fn run(entries: &[Vec<u8>], dir: &Path) -> (u64, io::Result<()>) {
+        let archive = [entries.concat(), vec![0; 1024]].concat();
+        let (queue, reader) = pieces::download();
+        let feed = std::thread::spawn(move || {
+            for piece in archive.chunks(700) {
+                if queue.blocking_send(Some(piece.to_vec().into())).is_err() {
+                    return;
+                }
+            }
+        });
+        let source = plan::Source { path: "/top".into(), is_dir: true, rebase: None };
+        let dir = dir.to_str().unwrap().to_owned();
+        let to = plan::Destination { path: dir.clone(), exists: true, is_dir: true };
+        let (written, rename) = (Count::default(), plan::plan(&source, &to).unwrap().rename);
+        let result = unpack(reader, &dir, &rename, &written);
+        feed.join().unwrap();
+        (written.get(), result)
+    }
+
+    #[test]
+    fn an_honest_archive_is_unpacked_with_its_modes_and_times() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("old"), "old").unwrap();
+        symlink("old", dir.path().join("link")).unwrap();
+        let (written, result) = run(
+            &[
+                entry(EntryType::Directory, b"top/", b"", b""),
+                file(b"top/file"),
+                entry(EntryType::Link, b"top/again", b"top/file", b""),
+                entry(EntryType::Symlink, b"top/out", b"../../anywhere", b""),
+                file(b"made/on/the/way"),
+                file(b"link"),
+            ],
+            dir.path(),
+        );
+        result.unwrap();
+        assert_eq!(written, 6);
+        let meta = |name: &str| fs::symlink_metadata(dir.path().join(name)).unwrap();
+        assert_eq!(meta("top").permissions().mode() & 0o7777, 0o4750);
+        assert_eq!((meta("top").mtime(), meta("top/file").mtime()), (1_000_000, 1_000_000));
+        assert_eq!((meta("top/file").nlink(), meta("top/file").len()), (2, 3));
+        assert!(meta("top/out").is_symlink() && meta("link").is_file());
+        assert_eq!(fs::read(dir.path().join("old")).unwrap(), b"old", "written through a link");
+        assert_eq!(fs::read(dir.path().join("made/on/the/way")).unwrap(), b"new");
+    }
+
+    #[test]
+    fn nothing_is_written_outside_whatever_the_archive_says() {
+        let link = |name: &[u8], target: &[u8]| entry(EntryType::Symlink, name, target, b"");
+        let dir = || entry(EntryType::Directory, b"a/", b"", b"");
+        let cases: Vec<(Vec<Vec<u8>>, &str)> = vec![
+            (vec![file(b"/tmp/dockctl-canary")], "absolute"),
+            (vec![file(b"../canary")], "leads out"),
+            (vec![file(b"a/../../canary")], "leads out"),
+            (vec![link(b"a", b".."), file(b"a/canary")], "beyond a symbolic link"),
+            (vec![link(b"a", b".."), dir(), file(b"a/canary")], "cannot overwrite"),
+            (vec![link(b"a", b".."), link(b"b", b"a"), file(b"b/canary")], "beyond a symbolic"),
+            (vec![file(b"there/canary")], "beyond a symbolic link"),
+            (vec![entry(EntryType::Link, b"a", b"../canary", b""), file(b"a")], "leads out"),
+            (vec![entry(EntryType::Link, b"a", b"there/canary", b"")], "beyond a symbolic"),
+            (vec![link(b"a", b".."), entry(EntryType::Link, b"b", b"a/canary", b"")], "beyond"),
+            (vec![entry(EntryType::Char, b"null", b"", b"")], "device"),
+            (vec![entry(EntryType::Block, b"sda", b"", b"")], "device"),
+            (vec![entry(EntryType::Fifo, b"pipe", b"", b"")], "fifo"),
+            (vec![entry(EntryType::Directory, b"canary/", b"", b"")], "cannot overwrite"),
+            (vec![dir(), file(b"a")], "cannot overwrite"),
+        ];
+        for (entries, says) in cases {
+            let outer = tempfile::tempdir().unwrap();
+            let inner = outer.path().join("inner");
+            fs::create_dir(&inner).unwrap();
+            for canary in [outer.path().join("canary"), inner.join("canary")] {
+                fs::write(canary, "safe").unwrap();
+            }
+            symlink("..", inner.join("there")).unwrap();
+            let error = run(&entries, &inner).1.unwrap_err().to_string();
+            assert!(error.contains(says), "{error:?} does not say {says:?}");
+            for canary in [outer.path().join("canary"), inner.join("canary")] {
+                assert_eq!(fs::read(&canary).unwrap(), b"safe", "{says}");
+                assert_eq!(fs::metadata(&canary).unwrap().nlink(), 1, "{says}");
+            }
+        }
+        assert!(!Path::new("/tmp/dockctl-canary").exists());
+    }
+}
