@@ -21,7 +21,7 @@ use dockctl_api::{
         copy_service_client::CopyServiceClient,
     },
 };
-use futures_util::{FutureExt as _, stream};
+use futures_util::stream;
 use tokio::{
     sync::{mpsc::Sender, oneshot},
     task::spawn_blocking,
@@ -291,10 +291,11 @@ impl Copy<'_> {
         make: impl FnOnce(&mut PieceWriter) -> io::Result<()> + Send + 'static,
     ) -> Result<()> {
         let (mut writer, mut parts) = pieces::parts();
-        let thread = spawn_blocking(move || {
+        // Not a task of the runtime, which would wait for its end: it may be stdin that says nothing.
+        std::thread::Builder::new().name("reader".to_owned()).spawn(move || {
             let made = make(&mut writer);
             writer.end(made);
-        });
+        })?;
         let first = WriteArchiveRequest {
             agent: target.agent.clone(),
             container: target.container.clone(),
@@ -340,9 +341,6 @@ impl Copy<'_> {
             }
         });
         let result = result.await;
-        drop(requests);
-        // It has ended or finds its queue closed; only one that waits for stdin is left behind.
-        let _ = thread.now_or_never();
         result.map_err(|error| match self.bytes.get() {
             0 => error,
             sent => error.hint(format!(
