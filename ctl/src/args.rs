@@ -2,7 +2,9 @@
 //! docker has them. Each flag can also come from a DOCKCTL_… variable or the configuration file's
 //! [defaults]; [`parse`] adds both to every flag, so that no command has to think of it.
 
+pub(crate) mod copy;
 pub(crate) mod exec;
+pub(crate) mod forward;
 pub(crate) mod images;
 pub(crate) mod stores;
 
@@ -113,6 +115,10 @@ pub(crate) enum Command {
     Attach(exec::Attach),
     /// Show all that the engine knows of containers.
     Inspect(Refs),
+    /// Copy files between this machine and containers, or between containers.
+    Cp(copy::Cp),
+    /// Forward ports of this machine to a container's.
+    PortForward(forward::PortForward),
     /// Watch the resource use of containers.
     Stats(Stats),
     /// Watch what happens on the hosts.

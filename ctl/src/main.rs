@@ -92,6 +92,8 @@ async fn command(ctx: &Ctx, args: Args) -> Result<()> {
         Command::Exec(args) => commands::exec::run(ctx, args).await,
         Command::Attach(args) => commands::attach::run(ctx, args).await,
         Command::Inspect(refs) => commands::inspect::run(ctx, refs).await,
+        Command::Cp(args) => commands::cp::run(ctx, args).await,
+        Command::PortForward(args) => commands::port_forward::run(ctx, args).await,
         Command::Stats(args) => commands::stats::run(ctx, args).await,
         Command::Events(args) => commands::events::run(ctx, args).await,
         Command::Images(args) => commands::image::run(ctx, args).await,

@@ -14,7 +14,8 @@ use dockctl_api::{
     v1::{
         LoginRequest, agent_service_client::AgentServiceClient,
         auth_service_client::AuthServiceClient, container_service_client::ContainerServiceClient,
-        exec_service_client::ExecServiceClient, image_service_client::ImageServiceClient,
+        copy_service_client::CopyServiceClient, exec_service_client::ExecServiceClient,
+        forward_service_client::ForwardServiceClient, image_service_client::ImageServiceClient,
         system_service_client::SystemServiceClient,
     },
 };
@@ -148,6 +149,16 @@ impl Api {
     /// ExecService.
     pub fn exec(&self) -> ExecServiceClient<Channel> {
         ExecServiceClient::with_origin(self.channel.clone(), self.origin.clone())
+    }
+
+    /// CopyService.
+    pub fn copies(&self) -> CopyServiceClient<Channel> {
+        CopyServiceClient::with_origin(self.channel.clone(), self.origin.clone())
+    }
+
+    /// ForwardService.
+    pub fn forwards(&self) -> ForwardServiceClient<Channel> {
+        ForwardServiceClient::with_origin(self.channel.clone(), self.origin.clone())
     }
 
     /// ImageService.

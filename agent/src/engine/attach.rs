@@ -17,6 +17,7 @@ use super::{
     hijack, looking, names,
     raw::Raw,
     session::{AtEnd, End, Input, Output, Outputs, Program, QUEUE, Session, Talk},
+    wire::TIMEOUT,
 };
 
 const CALL: &str = "POST /containers/{id}/attach";
@@ -101,7 +102,9 @@ impl Engine {
         let told = |fault: &Fault, call| self.wire.status(fault, Call::on(call, container));
 
         let wait = format!("/containers/{id}/wait?condition={condition}");
-        let wait = Raw::post(&self.wire, &wait).await.map_err(|fault| told(&fault, WAIT))?;
+        let wait = Raw::request(&self.wire, "POST", &wait, TIMEOUT)
+            .await
+            .map_err(|fault| told(&fault, WAIT))?;
         let interactive = start.interactive && config.open_stdin;
         let path = format!(
             "/containers/{id}/attach?stream=1&stdout=1&stderr=1&stdin={}&logs={}&detachKeys={}",

@@ -162,7 +162,7 @@ impl Engine {
         };
         let path = format!("/containers/{container}/wait?condition={condition}");
         let (engine, container) = (self.clone(), container.to_owned());
-        let raw = Raw::post(&self.wire, &path).await;
+        let raw = Raw::request(&self.wire, "POST", &path, TIMEOUT).await;
         let raw = raw.map_err(|fault| self.wire.status(&fault, Call::on(WAIT, &container)))?;
         Ok(async move {
             let exit = match Box::pin(raw.json::<Exit>()).next().await {

@@ -160,7 +160,7 @@ impl Engine {
             .collect();
         let path = format!("/images/get?{}", names?.join("&"));
         let call = Call::new("GET /images/get");
-        let raw = Raw::open_within(&self.wire, &path, SAVE_BEGINS).await;
+        let raw = Raw::request(&self.wire, "GET", &path, SAVE_BEGINS).await;
         let raw = raw.map_err(|fault| self.wire.status(&fault, call))?;
         let wire = Arc::clone(&self.wire);
         Ok(futures_util::stream::unfold(Some(raw), move |raw| {

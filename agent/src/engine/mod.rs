@@ -5,6 +5,7 @@
 mod attach;
 mod build;
 mod containers;
+mod copy;
 mod demux;
 mod detach;
 mod disk;
@@ -15,6 +16,7 @@ mod exec;
 pub(crate) mod fake;
 mod fault;
 mod filters;
+mod forward;
 mod gather;
 mod hijack;
 mod images;
@@ -28,9 +30,11 @@ mod registry;
 mod session;
 mod shared;
 mod stats;
+mod tar_check;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod upload;
 mod volumes;
 mod wire;
 
@@ -69,6 +73,8 @@ pub use lists::ListQuery;
 pub(crate) use lists::find;
 pub(crate) use names::container as check_container;
 pub(crate) use session::{Input, Output};
+#[cfg(fuzzing)]
+pub use tar_check::fuzz_tar_check;
 pub(crate) use transfer::Told;
 pub use wire::EngineVersion;
 

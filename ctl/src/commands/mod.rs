@@ -3,6 +3,7 @@
 pub(crate) mod act;
 pub(crate) mod agents;
 pub(crate) mod attach;
+pub(crate) mod cp;
 mod df;
 pub(crate) mod disk;
 pub(crate) mod events;
@@ -14,6 +15,7 @@ pub(crate) mod inspect;
 pub(crate) mod login;
 pub(crate) mod logs;
 pub(crate) mod networks;
+pub(crate) mod port_forward;
 pub(crate) mod ps;
 pub(crate) mod stats;
 pub(crate) mod system;
