@@ -5,6 +5,7 @@
 //! identity, [`join`] gets one, [`run`] puts them together.
 
 pub mod engine;
+pub mod guard;
 pub mod inventory;
 pub mod join;
 pub mod run;

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 use dockctl_agent::{
     engine::{Engine, EngineOptions},
+    guard::Guard,
     join, run, settings,
     state::State,
 };
@@ -35,6 +36,8 @@ struct RunArgs {
     /// The Docker engine: unix:///path, tcp://host:port (a socket proxy), https://host:port.
     #[arg(long, env = "DOCKCTL_DOCKER", value_name = "URL")]
     docker: Option<String>,
+    #[command(flatten)]
+    guard: Guard,
     /// Print one line of JSON on stdout once connected.
     #[arg(long, env = "DOCKCTL_READY_JSON")]
     ready_json: bool,
@@ -196,5 +199,5 @@ async fn work(cli: Cli) -> anyhow::Result<()> {
             });
         }
     };
-    run::run(state, identity, docker, ready, shutdown).await
+    run::run(state, identity, docker, options.guard.clone(), ready, shutdown).await
 }

@@ -19,24 +19,26 @@ use tonic::service::Routes;
 
 use crate::{
     engine::{Engine, EngineOptions},
+    guard::Guard,
     inventory::{self, Inventory},
     join::{anew, csr, new_key},
     serve,
     state::{Identity, State},
 };
 
-/// Runs an enrolled agent until `shutdown`; `status` is told where it stands.
+/// Runs an enrolled agent until `shutdown`, within what `guard` allows; `ready` is told where it stands.
 ///
 /// Errors: a bad engine URL. Everything else is retried for ever.
 pub async fn run(
     state: State,
     identity: Identity,
     docker: String,
+    guard: Guard,
     ready: impl FnOnce(watch::Receiver<Status>),
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let name: Arc<str> = identity.name.as_str().into();
-    let engine = Engine::new(EngineOptions { host: docker }).context("--docker")?;
+    let engine = Engine::guarded(EngineOptions { host: docker }, guard).context("--docker")?;
     let (handle, inventory) = Inventory::new(engine.clone(), name.clone());
     let watcher = tokio::spawn(inventory.run(shutdown.clone()));
     let directory = state.directory();

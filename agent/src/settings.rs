@@ -115,6 +115,11 @@ fn from_toml(text: &str, is_set: impl Fn(&str) -> bool) -> anyhow::Result<Vec<Os
 pub fn start_logs(json: bool) {
     let filter =
         EnvFilter::try_from_env("DOCKCTL_LOG").unwrap_or_else(|_| EnvFilter::new("info,sled=warn"));
+    // Who did what on this host is told whatever else is not.
+    let filter = match "audit=info".parse() {
+        Ok(audit) => filter.add_directive(audit),
+        Err(_) => filter,
+    };
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second call (standalone mode) keeps the first one's settings.
     let _ = if json { logs.json().try_init() } else { logs.with_ansi(false).try_init() };

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use dockctl_agent::{join, settings, state::State};
+use dockctl_agent::{guard::Guard, join, settings, state::State};
 use dockctl_controller::run::{Controller, Options};
 use tokio_util::sync::CancellationToken;
 
@@ -54,6 +54,8 @@ struct Serve {
     /// With --with-agent: the Docker engine.
     #[arg(long, env = "DOCKCTL_DOCKER", value_name = "URL")]
     docker: Option<String>,
+    #[command(flatten)]
+    guard: Guard,
     /// Print one line of JSON on stdout once ready.
     #[arg(long, env = "DOCKCTL_READY_JSON")]
     ready_json: bool,
@@ -148,13 +150,15 @@ async fn own_agent(
         labels: Default::default(),
     };
     let docker = serve.docker.clone().or_else(|| std::env::var("DOCKER_HOST").ok());
+    let guard = serve.guard.clone();
     let work = async move {
         let mut identity = match state.identity() {
             Some(identity) => identity,
             None => join::join(&state, join.clone(), &shutdown).await?,
         };
         identity.controller = join.controller; // The port may be another one at each start.
-        dockctl_agent::run::run(state, identity, docker.unwrap_or_default(), |_| {}, shutdown).await
+        let docker = docker.unwrap_or_default();
+        dockctl_agent::run::run(state, identity, docker, guard, |_| {}, shutdown).await
     };
     Ok(tokio::spawn(async move {
         let ended = work.await;

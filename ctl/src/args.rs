@@ -3,6 +3,7 @@
 //! [defaults]; [`parse`] adds both to every flag, so that no command has to think of it.
 
 pub(crate) mod copy;
+mod docker;
 pub(crate) mod exec;
 pub(crate) mod forward;
 pub(crate) mod images;
@@ -18,6 +19,8 @@ use clap::{
     builder::BoolishValueParser,
 };
 use clap_complete::Shell;
+
+pub(crate) use docker::{Docker, DockerSocket, Listen};
 
 use crate::{
     moment::{Moment, Span},
@@ -162,6 +165,10 @@ pub(crate) enum Command {
     Ping(Ping),
     /// Show what an agent's engine tells of itself.
     Info(Info),
+    /// Run the local docker client against a host.
+    Docker(Docker),
+    /// Keep a socket open that is a host's Docker API.
+    DockerSocket(DockerSocket),
     /// Print a completion script for a shell.
     Completions(Completions),
 }

@@ -22,6 +22,7 @@ mod session;
 mod talk;
 mod terminal;
 mod trust;
+mod tunnel;
 
 use std::{ffi::OsString, io, path::Path, process::ExitCode};
 
@@ -113,6 +114,8 @@ async fn command(ctx: &Ctx, args: Args) -> Result<()> {
         Command::Version(args) => commands::system::version(ctx, args).await,
         Command::Ping(args) => commands::system::ping(ctx, args).await,
         Command::Info(args) => commands::system::info(ctx, args).await,
+        Command::Docker(args) => commands::docker::run(ctx, args).await,
+        Command::DockerSocket(args) => commands::docker::socket(ctx, args).await,
         // Answered before there was a connection to think of.
         Command::Completions(_) => Ok(()),
     }

@@ -23,6 +23,7 @@ test             nft           nftables
 test             tc            iproute2
 test             strace        strace
 test             setpriv       util-linux
+test             docker-compose docker-compose
 test             useradd       passwd
 test,lint        pip3          python3-pip
 lint             npm           npm

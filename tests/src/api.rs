@@ -14,9 +14,9 @@ use dockctl_api::{
     v1::{
         LoginRequest, agent_service_client::AgentServiceClient,
         auth_service_client::AuthServiceClient, container_service_client::ContainerServiceClient,
-        copy_service_client::CopyServiceClient, exec_service_client::ExecServiceClient,
-        forward_service_client::ForwardServiceClient, image_service_client::ImageServiceClient,
-        system_service_client::SystemServiceClient,
+        copy_service_client::CopyServiceClient, docker_service_client::DockerServiceClient,
+        exec_service_client::ExecServiceClient, forward_service_client::ForwardServiceClient,
+        image_service_client::ImageServiceClient, system_service_client::SystemServiceClient,
     },
 };
 use http::{HeaderValue, Uri, header::AUTHORIZATION};
@@ -159,6 +159,11 @@ impl Api {
     /// ForwardService.
     pub fn forwards(&self) -> ForwardServiceClient<Channel> {
         ForwardServiceClient::with_origin(self.channel.clone(), self.origin.clone())
+    }
+
+    /// DockerService.
+    pub fn docker(&self) -> DockerServiceClient<Channel> {
+        DockerServiceClient::with_origin(self.channel.clone(), self.origin.clone())
     }
 
     /// ImageService.

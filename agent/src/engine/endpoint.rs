@@ -19,7 +19,10 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::gather::{Gather, Socket};
+use super::{
+    gather::{Gather, Socket},
+    pass::Confined,
+};
 
 /// The engine's address where none is given.
 pub const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
@@ -99,6 +102,8 @@ impl Io for TlsStream<Gather<TcpStream>> {
 pub(super) struct Endpoint {
     host: String,
     kind: Kind,
+    /// Every request on every connection is judged first.
+    pub(super) confined: bool,
 }
 
 enum Kind {
@@ -141,11 +146,18 @@ impl Endpoint {
             }
             other => return Err(bad(&format!("{other}:// is not supported"))),
         };
-        Ok(Self { host: host.to_owned(), kind })
+        Ok(Self { host: host.to_owned(), kind, confined: false })
     }
 
-    /// Opens a connection, within 10 s.
+    /// Opens a connection, within 10 s. On a confined host it is one for a single request, which
+    /// reaches the engine only if it does not make its caller root.
     pub(super) async fn connect(&self) -> io::Result<Box<dyn Io>> {
+        let io = self.direct().await?;
+        if self.confined { Ok(Box::new(Confined::new(io))) } else { Ok(io) }
+    }
+
+    /// Opens a connection for `pass`, which judges what goes over it.
+    pub(super) async fn direct(&self) -> io::Result<Box<dyn Io>> {
         match tokio::time::timeout(CONNECT_TIMEOUT, self.open()).await {
             Ok(result) => result,
             Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no connection within 10 s")),

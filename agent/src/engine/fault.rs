@@ -7,6 +7,8 @@ use dockctl_api::error::{MAYBE_RAN, NOT_SENT, RAN, reason, status};
 use serde::Deserialize;
 use tonic::{Code, Status};
 
+use super::pass::REFUSED;
+
 /// One kind of call, for messages.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Call<'a> {
@@ -162,6 +164,11 @@ fn answered(code: u16, message: &str, call: Call<'_>, host: &str) -> Status {
     };
     let error = |code| status(code, reason::DOCKER_ERROR, sentence.clone(), &[("call", call.name)]);
     match code {
+        // Our own guard's word, see `pass`.
+        403 if message.starts_with(REFUSED) => {
+            let message = message.strip_prefix("dockctl: ").unwrap_or(message);
+            status(Code::PermissionDenied, reason::DOCKER_REFUSED, message, &[("call", call.name)])
+        }
         403 => status(
             Code::PermissionDenied,
             reason::DOCKER_REFUSED,

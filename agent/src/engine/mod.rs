@@ -24,6 +24,7 @@ mod lists;
 mod logs;
 mod names;
 mod networks;
+mod pass;
 mod process;
 mod raw;
 mod registry;
@@ -34,6 +35,7 @@ mod tar_check;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod tunnel;
 mod upload;
 mod volumes;
 mod wire;
@@ -60,6 +62,7 @@ use http::Method;
 use serde::{Deserialize, de::DeserializeOwned};
 use tonic::{Code, Status};
 
+use crate::guard::Guard;
 use endpoint::{Endpoint, TlsEnv};
 use fault::{Call, Fault};
 use shared::Shared;
@@ -76,6 +79,7 @@ pub(crate) use session::{Input, Output};
 #[cfg(fuzzing)]
 pub use tar_check::fuzz_tar_check;
 pub(crate) use transfer::Told;
+pub(crate) use tunnel::Caller;
 pub use wire::EngineVersion;
 
 /// Where the engine is.
@@ -94,6 +98,7 @@ pub struct Engine {
     docker: Docker,
     reads: Arc<Reads>,
     stats: Arc<stats::Hub>,
+    guard: Arc<Guard>,
 }
 
 /// Reads that callers share.
@@ -117,7 +122,13 @@ impl Engine {
     /// A handle to the engine at an address. Fails only if the address or its certificates cannot be
     /// used, never because the engine is down.
     pub fn new(options: EngineOptions) -> Result<Self, EngineError> {
-        let endpoint = Endpoint::parse(options.host.trim(), &TlsEnv::from_env())?;
+        Self::guarded(options, Guard::default())
+    }
+
+    /// The same, with what the host's owner forbids.
+    pub fn guarded(options: EngineOptions, guard: Guard) -> Result<Self, EngineError> {
+        let mut endpoint = Endpoint::parse(options.host.trim(), &TlsEnv::from_env())?;
+        endpoint.confined = guard.confine;
         let wire = Wire::new(endpoint);
         let docker = wire.docker().map_err(|e| EngineError::BadHost {
             host: options.host.clone(),
@@ -129,7 +140,13 @@ impl Engine {
             inspects: Shared::new(),
             versions: Shared::new(),
         };
-        Ok(Self { wire, docker, reads: Arc::new(reads), stats: Arc::default() })
+        Ok(Self {
+            wire,
+            docker,
+            reads: Arc::new(reads),
+            stats: Arc::default(),
+            guard: Arc::new(guard),
+        })
     }
 
     /// The engine's address.

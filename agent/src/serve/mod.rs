@@ -4,6 +4,7 @@
 
 mod containers;
 mod copy;
+mod docker;
 mod exec;
 mod forward;
 mod images;
@@ -16,9 +17,10 @@ use std::{pin::Pin, sync::Arc};
 
 use dockctl_api::v1::{
     container_service_server::ContainerServiceServer, copy_service_server::CopyServiceServer,
-    exec_service_server::ExecServiceServer, forward_service_server::ForwardServiceServer,
-    image_service_server::ImageServiceServer, network_service_server::NetworkServiceServer,
-    system_service_server::SystemServiceServer, volume_service_server::VolumeServiceServer,
+    docker_service_server::DockerServiceServer, exec_service_server::ExecServiceServer,
+    forward_service_server::ForwardServiceServer, image_service_server::ImageServiceServer,
+    network_service_server::NetworkServiceServer, system_service_server::SystemServiceServer,
+    volume_service_server::VolumeServiceServer,
 };
 use futures_util::Stream;
 use tonic::{Status, service::Routes};
@@ -57,6 +59,7 @@ pub fn routes(engine: Engine, inventory: Handle, name: Arc<str>) -> Routes {
         .add_service(service!(ExecServiceServer, agent, MAX_MESSAGE))
         .add_service(service!(CopyServiceServer, agent, MAX_MESSAGE))
         .add_service(service!(ForwardServiceServer, agent, MAX_MESSAGE))
+        .add_service(service!(DockerServiceServer, agent, MAX_MESSAGE))
         .add_service(service!(ImageServiceServer, agent, MAX_MESSAGE))
         .add_service(service!(VolumeServiceServer, agent, MAX_REQUEST))
         .add_service(service!(NetworkServiceServer, agent, MAX_REQUEST))

@@ -6,6 +6,7 @@ pub(crate) mod attach;
 pub(crate) mod cp;
 mod df;
 pub(crate) mod disk;
+pub(crate) mod docker;
 pub(crate) mod events;
 pub(crate) mod exec;
 mod host;

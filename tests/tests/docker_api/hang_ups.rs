@@ -1,0 +1,190 @@
+//! Whatever is given up leaves nothing behind, and however much passes, little is kept.
+
+use std::{
+    fs,
+    io::{self, Read as _},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, ensure};
+use dockctl_api::v1::{ConnectDockerRequest, ConnectDockerResponse};
+use dockctl_tests::{Api, LONG, Process, Signal, await_until, rounds, scenario};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+
+use super::Socket;
+
+/// How many descriptors a process has open.
+fn open_files(pid: u32) -> Result<usize> {
+    Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
+}
+
+/// Waits until a process has no more of them than before.
+async fn none_left(what: &str, pid: u32, before: usize) -> Result<()> {
+    await_until(&format!("{what}'s descriptors to be {before}"), LONG, async || {
+        let now = open_files(pid)?;
+        ensure!(now <= before, "there are {now}");
+        Ok(Some(()))
+    })
+    .await
+}
+
+/// Opens a connection and sends these bytes.
+async fn connection(
+    api: &Api,
+    bytes: Vec<u8>,
+) -> Result<(mpsc::Sender<ConnectDockerRequest>, Streaming<ConnectDockerResponse>)> {
+    let (send, receive) = mpsc::channel(64);
+    let message = |agent: &str, data: Vec<u8>| ConnectDockerRequest {
+        agent: agent.to_owned(),
+        data: data.into(),
+    };
+    send.send(message("web-1", Vec::new())).await?;
+    let mut answers = api.docker().connect_docker(ReceiverStream::new(receive)).await?.into_inner();
+    let first = answers.message().await?.context("no first message")?;
+    ensure!(first.data.is_empty(), "the first message has data");
+    for piece in bytes.chunks(64 << 10) {
+        send.send(message("", piece.to_vec())).await?;
+    }
+    Ok((send, answers))
+}
+
+fn request(head: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!("{head} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nUpgrade: tcp\r\nConnection: Upgrade\r\n\r\n{body}")
+        .into_bytes()
+}
+
+#[test]
+fn aborted_calls_leave_no_socket_task_or_exec() {
+    scenario(async |world| {
+        let controller = world.controller().await?;
+        let agent = world.agent(&controller, "web-1").await?;
+        let docker = world.docker();
+        let container = docker.run("c", "exec sleep 100000").await?;
+        let api = controller.admin().await?;
+        let name = &container.name;
+        let processes = async || docker.cli(&["top", name]).await.map(|t| t.lines().count());
+        let (execs, fds) = (processes().await?, |pid| open_files(pid));
+        let (of_agent, of_controller) = (fds(agent.process.pid())?, fds(controller.process.pid())?);
+
+        for round in 0..rounds(50, 1_000) {
+            let exec = async || -> Result<Vec<u8>> {
+                let body = r#"{"Cmd":["cat"],"AttachStdin":true,"AttachStdout":true}"#;
+                let create = request(&format!("POST /containers/{name}/exec"), body);
+                let (_send, mut answers) = connection(&api, create).await?;
+                let answer = answers.message().await?.context("no answer")?.data;
+                let answer = String::from_utf8_lossy(&answer).into_owned();
+                let id = answer.split("\"Id\":\"").nth(1).and_then(|rest| rest.get(..64));
+                let head = format!("POST /exec/{}/start", id.context(answer.clone())?);
+                let mut start = request(&head, r#"{"Detach":false,"Tty":false}"#);
+                start.extend(b"typed\n");
+                Ok(start)
+            };
+            let (bytes, waits) = match round % 8 {
+                0 => (Vec::new(), false),
+                1 => (b"GET /cont".to_vec(), false),
+                2 => (request("GET /events", ""), false),
+                3 => (request(&format!("GET /containers/{name}/stats"), ""), true),
+                4 => (request(&format!("POST /containers/{name}/wait"), ""), false),
+                5 => (request(&format!("GET /containers/{name}/export"), ""), true),
+                6 => (exec().await?, true),
+                _ => {
+                    let mut half =
+                        b"POST /build HTTP/1.1\r\nHost: x\r\nContent-Length: 90000000\r\n\r\n"
+                            .to_vec();
+                    half.resize(1 << 20, 0);
+                    (half, false)
+                }
+            };
+            let (send, mut answers) = connection(&api, bytes).await?;
+            if waits {
+                answers.message().await?.context("no answer")?;
+            }
+            drop((send, answers)); // The caller hangs up.
+        }
+        none_left("the agent", agent.process.pid(), of_agent).await?;
+        none_left("the controller", controller.process.pid(), of_controller).await?;
+        await_until("the execs to end", LONG, async || {
+            let now = processes().await?;
+            ensure!(now == execs, "there are {now} processes and not {execs}");
+            Ok(Some(()))
+        })
+        .await
+    });
+}
+
+#[test]
+fn a_killed_docker_client_leaves_nothing_at_the_host() {
+    scenario(async |world| {
+        let controller = world.controller().await?;
+        let agent = world.agent(&controller, "web-1").await?;
+        let container = world.docker().run("c", "echo hello; exec sleep 100000").await?;
+        let socket = Socket::open(world, &controller.dockctl().await?).await?;
+        let name = container.name.as_str();
+        socket.docker.cli(&["ps"]).await?; // Now the connection to the controller is open.
+        let count = || Ok::<_, anyhow::Error>(open_files(agent.process.pid())?);
+        let here = open_files(socket.process.pid())?;
+        let before = count()?;
+        for words in [
+            &["events"][..],
+            &["logs", "-f", name],
+            &["stats", name],
+            &["wait", name],
+            &["attach", name],
+            &["exec", "-i", name, "sleep", "1000"],
+        ] {
+            let mut client = socket.docker.start(world, words)?;
+            await_until("the call to reach the engine", LONG, async || {
+                Ok((count()? > before).then_some(()))
+            })
+            .await?;
+            client.signal(Signal::KILL)?;
+            client.ended().await?;
+            none_left(&format!("the agent after {words:?}"), agent.process.pid(), before).await?;
+            none_left("docker-socket", socket.process.pid(), here).await?;
+        }
+        Ok(())
+    });
+}
+
+/// The most memory that a process ever had, KiB.
+fn peak(process: &Process) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{}/status", process.pid()))?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).context("no VmHWM")?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
+}
+
+#[test]
+fn memory_is_bounded_however_large_the_data() {
+    scenario(async |world| {
+        let controller = world.controller().await?;
+        let agent = world.agent(&controller, "web-1").await?;
+        let container = world.docker().run("c", "exec sleep 100000").await?;
+        let socket = Socket::open(world, &controller.dockctl().await?).await?;
+        socket.docker.cli(&["ps"]).await?;
+        let all = [&agent.process, &controller.process, &socket.process];
+        let before: Vec<u64> = all.iter().map(|p| peak(p)).collect::<Result<_>>()?;
+        let dir = world.dir("large")?;
+        let file = dir.join("large").display().to_string();
+        fs::File::create(&file)?.set_len(rounds(300, 2_000) << 20)?;
+        let inside = format!("{}:/large", container.name);
+        socket.docker.cli(&["cp", &file, &inside]).await?;
+        // A reader that is slow to begin, and then reads all.
+        let mut reader = Command::new("docker");
+        reader.args(["-H", socket.docker.host(), "cp", &inside, "-"]).stdout(Stdio::piped());
+        let mut reader = reader.spawn()?;
+        let mut out = reader.stdout.take().context("a pipe")?;
+        out.read_exact(&mut [0])?;
+        socket.docker.cli(&["ps"]).await?;
+        let read = 1 + io::copy(&mut out, &mut io::sink())?;
+        ensure!(reader.wait()?.success(), "docker cp failed");
+        ensure!(read > rounds(300, 2_000) << 20, "only {read} bytes came back");
+        for (process, before) in all.into_iter().zip(before) {
+            let more = peak(process)? - before;
+            ensure!(more < 64 << 10, "{process:?} took {more} KiB more");
+        }
+        Ok(())
+    });
+}
