@@ -2,6 +2,8 @@
 //! docker has them. Each flag can also come from a DOCKCTL_… variable or the configuration file's
 //! [defaults]; [`parse`] adds both to every flag, so that no command has to think of it.
 
+mod many;
+
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
@@ -13,9 +15,12 @@ use clap::{
 };
 use clap_complete::Shell;
 
+pub(crate) use many::{Events, Logs, Many, Selector, Stats, Top};
+
 use crate::{
     moment::{Moment, Span},
     refs::Ref,
+    select::On,
 };
 
 /// Runs fleets of Docker hosts from one place.
@@ -93,10 +98,10 @@ pub(crate) enum Command {
     Agents(Agents),
     /// List containers.
     Ps(Ps),
-    /// Show a container's log.
+    /// Show the logs of containers.
     Logs(Logs),
     /// Start containers.
-    Start(Refs),
+    Start(Many),
     /// Stop containers.
     Stop(Stop),
     /// Restart containers.
@@ -109,6 +114,8 @@ pub(crate) enum Command {
     Stats(Stats),
     /// Watch what happens on the hosts.
     Events(Events),
+    /// A live table of the fleet's containers.
+    Top(Top),
     /// List images.
     Images(Images),
     /// Tell the versions of client and controller, or of an agent and its engine.
@@ -226,41 +233,16 @@ pub(crate) struct Ps {
     /// Only ids.
     #[arg(short, long)]
     pub(crate) quiet: bool,
-    /// Ask this agent's engine.
-    #[arg(long, value_name = "AGENT")]
-    pub(crate) on: Option<String>,
+    /// Only on these agents: a name, a glob such as 'web-*', several with commas. One name asks that
+    /// agent's engine.
+    #[arg(long, value_name = "AGENTS")]
+    pub(crate) on: Option<On>,
     /// Only containers with this label: k=v or k; can be repeated.
     #[arg(short, long, value_name = "K=V")]
     pub(crate) label: Vec<String>,
     /// Whole ids and commands.
     #[arg(long)]
     pub(crate) no_trunc: bool,
-}
-
-/// `logs`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Logs {
-    /// Go on with new lines as they come, through lost links too.
-    #[arg(short, long)]
-    pub(crate) follow: bool,
-    /// How many lines from the end to begin with, or "all".
-    #[arg(short = 'n', long, value_name = "N", default_value = "all")]
-    pub(crate) tail: Tail,
-    /// Only lines at or after this time: 10m, 2026-11-22T15:27:00Z, or Unix seconds.
-    #[arg(long, value_name = "TIME")]
-    pub(crate) since: Option<Moment>,
-    /// Only lines before this time.
-    #[arg(long, value_name = "TIME")]
-    pub(crate) until: Option<Moment>,
-    /// Begin each line with its time.
-    #[arg(short, long)]
-    pub(crate) timestamps: bool,
-    /// Leave escape sequences in, even on a terminal.
-    #[arg(long)]
-    pub(crate) raw: bool,
-    /// host/container, or container where the name is unique.
-    #[arg(value_name = "REF")]
-    pub(crate) container: Ref,
 }
 
 /// How many lines from the end: a number, or all.
@@ -296,7 +278,7 @@ pub(crate) struct Stop {
     #[arg(short, long, default_value = "", hide_default_value = true)]
     pub(crate) signal: String,
     #[command(flatten)]
-    pub(crate) refs: Refs,
+    pub(crate) many: Many,
 }
 
 /// `kill`.
@@ -306,40 +288,19 @@ pub(crate) struct Kill {
     #[arg(short, long, default_value = "", hide_default_value = true)]
     pub(crate) signal: String,
     #[command(flatten)]
-    pub(crate) refs: Refs,
-}
-
-/// `stats`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Stats {
-    /// End after one sample of each.
-    #[arg(long)]
-    pub(crate) no_stream: bool,
-    /// host/container, or container; none means all that run.
-    #[arg(value_name = "REF")]
-    pub(crate) containers: Vec<Ref>,
-}
-
-/// `events`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Events {
-    /// Begin with what happened since this time.
-    #[arg(long, value_name = "TIME")]
-    pub(crate) since: Option<Moment>,
-    /// End at this time.
-    #[arg(long, value_name = "TIME")]
-    pub(crate) until: Option<Moment>,
-    /// Only this agent's events.
-    #[arg(long, value_name = "AGENT")]
-    pub(crate) on: Option<String>,
+    pub(crate) many: Many,
 }
 
 /// `images`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Images {
-    /// Ask this agent's engine.
-    #[arg(long, value_name = "AGENT")]
-    pub(crate) on: Option<String>,
+    /// Only on these agents: a name, a glob such as 'web-*', several with commas. One name asks that
+    /// agent's engine.
+    #[arg(long, value_name = "AGENTS")]
+    pub(crate) on: Option<On>,
+    /// Only images with this label: k=v or k; can be repeated.
+    #[arg(short, long, value_name = "K=V")]
+    pub(crate) label: Vec<String>,
 }
 
 /// `version`.

@@ -7,10 +7,13 @@ pub(crate) mod images;
 pub(crate) mod inspect;
 pub(crate) mod login;
 pub(crate) mod logs;
+mod logs_many;
+mod many;
 pub(crate) mod ps;
 pub(crate) mod stats;
 pub(crate) mod system;
 pub(crate) mod tokens;
+pub(crate) mod top;
 
 use std::future::Future;
 
