@@ -15,7 +15,7 @@ use clap::{
 };
 use clap_complete::Shell;
 
-pub(crate) use many::{Events, Logs, Many, Selector, Stats, Top};
+pub(crate) use many::{Events, Logs, Many, Stats, Top};
 
 use crate::{
     moment::{Moment, Span},

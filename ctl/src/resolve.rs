@@ -26,7 +26,7 @@ const PAGE: u32 = 2_000;
 const MANY: usize = 20;
 
 /// One container on one agent.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Target {
     /// The agent's name or id.
     pub(crate) agent: String,

@@ -78,7 +78,10 @@ fn part_of(part: &str, agents: &[Agent]) -> Result<String> {
     if agents.iter().any(|a| glob_fits(part, &a.name)) {
         return Ok(part.to_owned());
     }
-    let message = format!("no agent is called {}", clean(part));
+    let message = match is_glob(part) {
+        true => format!("no agent's name fits {}", clean(part)),
+        false => format!("no agent is called {}", clean(part)),
+    };
     Err(Error::new(Exit::NotFound, message).hint("see which agents there are: dockctl agents ls"))
 }
 

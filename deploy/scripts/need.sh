@@ -23,6 +23,8 @@ test             nft           nftables
 test             tc            iproute2
 test             strace        strace
 test             setpriv       util-linux
+test             script        bsdutils
+test             tmux          tmux
 test             useradd       passwd
 test,lint        pip3          python3-pip
 lint             npm           npm

@@ -238,7 +238,7 @@ impl<'a> ManyLogs<'a> {
                 if streams.len() >= MOST {
                     let name = clean(&who.shown);
                     self.ctx.term.notice(&format!("{name} is left out: {MOST} logs are followed"));
-                    members.reading.remove(&who.target.container);
+                    members.reading.remove(&who.target);
                     continue;
                 }
                 let resume = move |who: &Who| match from {
@@ -262,7 +262,7 @@ impl<'a> ManyLogs<'a> {
     /// A followed log has ended: with its container, as a rule. It goes on if that has started again.
     fn left(&self, done: Done, members: &mut Members) -> Result<Option<(Who, From)>> {
         let Done { who, mut resume, result } = done;
-        members.reading.remove(&who.target.container);
+        members.reading.remove(&who.target);
         match result {
             Err(Error::BrokenPipe) => return Err(Error::BrokenPipe),
             // It was removed.
@@ -275,8 +275,8 @@ impl<'a> ManyLogs<'a> {
             Ok(()) => {}
         }
         resume.cut();
-        members.ended.insert(who.target.container.clone(), resume);
-        match members.again.remove(&who.target.container) {
+        members.ended.insert(who.target.clone(), resume);
+        match members.again.remove(&who.target) {
             true => Ok(members.join(who, None)),
             false => Ok(None),
         }
@@ -301,17 +301,17 @@ enum From {
     Where(Box<Resume>),
 }
 
-/// Which containers of a followed selection are known, by id.
+/// Which containers of a followed selection are known.
 #[derive(Default)]
 struct Members {
     begun: bool,
-    reading: HashSet<String>,
+    reading: HashSet<Target>,
     /// Those that were there before and whose log was not read.
-    old: HashSet<String>,
+    old: HashSet<Target>,
     /// Those that have started again before the log of their last run was read to its end.
-    again: HashSet<String>,
+    again: HashSet<Target>,
     /// Those whose log was read to an end: they may start again.
-    ended: HashMap<String, Resume>,
+    ended: HashMap<Target, Resume>,
 }
 
 impl Members {
@@ -322,46 +322,47 @@ impl Members {
                 let first = !std::mem::replace(&mut self.begun, true);
                 let mut joining = Vec::new();
                 for c in &list {
+                    let who = Who::of(c);
                     if first && is_wanted(args, c) {
-                        self.reading.insert(c.id.clone());
-                        joining.push((Who::of(c), From::Flags));
+                        self.reading.insert(who.target.clone());
+                        joining.push((who, From::Flags));
                     } else if first {
-                        self.old.insert(c.id.clone());
+                        self.old.insert(who.target);
                     } else if is_up(c) {
-                        joining.extend(self.join(Who::of(c), None));
+                        joining.extend(self.join(who, None));
                     }
                 }
                 joining
             }
             News::Offline(_) => Vec::new(),
-            News::Event(agent, event) => match event.action.as_str() {
-                "start" => {
-                    let name = event.attributes.get("name").filter(|n| !n.is_empty());
-                    let shown = format!("{agent}/{}", name.unwrap_or(&event.actor_id));
-                    if self.reading.contains(&event.actor_id) {
-                        self.again.insert(event.actor_id);
-                        return Vec::new();
+            News::Event(agent, event) => {
+                let name = event.attributes.get("name").filter(|n| !n.is_empty());
+                let shown = format!("{agent}/{}", name.unwrap_or(&event.actor_id));
+                let target = Target { agent, container: event.actor_id };
+                match event.action.as_str() {
+                    "start" if self.reading.contains(&target) => drop(self.again.insert(target)),
+                    "start" => {
+                        let joining = self.join(Who { target, shown }, event.time);
+                        return joining.into_iter().collect();
                     }
-                    let target = Target { agent, container: event.actor_id };
-                    self.join(Who { target, shown }, event.time).into_iter().collect()
+                    "destroy" => {
+                        self.ended.remove(&target);
+                        self.old.remove(&target);
+                    }
+                    _ => {}
                 }
-                "destroy" => {
-                    self.ended.remove(&event.actor_id);
-                    self.old.remove(&event.actor_id);
-                    Vec::new()
-                }
-                _ => Vec::new(),
-            },
+                Vec::new()
+            }
         }
     }
 
     /// One that has started at a time of its engine, if that is known.
     fn join(&mut self, who: Who, time: Option<Timestamp>) -> Option<(Who, From)> {
-        let id = &who.target.container;
-        if !self.reading.insert(id.clone()) {
+        let target = &who.target;
+        if !self.reading.insert(target.clone()) {
             return None;
         }
-        let from = match (self.ended.remove(id), self.old.remove(id), time) {
+        let from = match (self.ended.remove(target), self.old.remove(target), time) {
             (Some(resume), ..) => From::Where(Box::new(resume)),
             // Its first lines may be a little older than the event.
             (None, true, Some(Timestamp { seconds, nanos })) => {
@@ -455,7 +456,7 @@ mod tests {
             timestamps: false,
             raw: false,
             all: false,
-            selector: args::Selector::default(),
+            selector: Default::default(),
             containers: Vec::new(),
         }
     }
@@ -495,14 +496,15 @@ mod tests {
         assert!(matches!(joining[0].1, From::Start));
         assert_eq!(joining[0].0.shown, "web-1/c");
         // One that starts again goes on where its log ended.
-        assert!(members.take(started("a", 102), &args()).is_empty() && members.again.contains("a"));
-        members.reading.remove("a");
+        let a = Target { agent: "web-1".to_owned(), container: "a".to_owned() };
+        assert!(members.take(started("a", 102), &args()).is_empty() && members.again.contains(&a));
+        members.reading.remove(&a);
         let resume = Resume::new(
             StreamLogsRequest::default(),
             Timestamp::default(),
             Shape { stamps: false, whole: true, longest: LONGEST },
         );
-        members.ended.insert("a".to_owned(), resume);
+        members.ended.insert(a, resume);
         let joining = members.take(started("a", 102), &args());
         assert!(matches!(joining[0].1, From::Where(_)));
     }

@@ -82,8 +82,12 @@ pub(crate) async fn run(ctx: &Ctx, args: args::Stats) -> Result<()> {
         known.add(ctx.wait("looking for the containers", selection.list(&ctx.session, "")).await?);
     }
     let (samples, incoming) = mpsc::channel(QUEUE);
-    let streams: FuturesUnordered<_> =
-        requests.into_iter().map(|r| follow(ctx, r, &choose, samples.clone())).collect();
+    let stream = |request: StreamStatsRequest| {
+        let who = if request.agent.is_empty() { "the controller" } else { &request.agent };
+        let retry = Retry::new(ctx.term, who);
+        follow(ctx, request, retry, &choose, samples.clone())
+    };
+    let streams: FuturesUnordered<_> = requests.into_iter().map(stream).collect();
     drop(samples);
     let failures = streams.filter_map(|result| ready(result.err())).collect::<Vec<Error>>();
 
@@ -107,17 +111,17 @@ pub(crate) async fn run(ctx: &Ctx, args: args::Stats) -> Result<()> {
     act::fail(ctx, failures)
 }
 
-/// The ids of the containers that labels select: samples do not tell labels.
+/// The containers that labels select, by agent and id: samples do not tell labels.
 #[derive(Default)]
-struct Known(RefCell<HashSet<String>>);
+struct Known(RefCell<HashSet<(String, String)>>);
 
 impl Known {
     fn has(&self, sample: &StreamStatsResponse) -> bool {
-        self.0.borrow().contains(&sample.container_id)
+        self.0.borrow().contains(&(sample.agent.clone(), sample.container_id.clone()))
     }
 
     fn add(&self, list: Vec<Container>) {
-        self.0.borrow_mut().extend(list.into_iter().map(|c| c.id));
+        self.0.borrow_mut().extend(list.into_iter().map(|c| (c.agent, c.id)));
     }
 
     /// Keeps up with what starts and goes.
@@ -134,11 +138,11 @@ impl Known {
                     }
                     News::Host(_, list) => self.add(list),
                     News::Offline(_) => {}
-                    News::Event(_, event) if event.action == "destroy" => {
-                        self.0.borrow_mut().remove(&event.actor_id);
+                    News::Event(agent, event) if event.action == "destroy" => {
+                        self.0.borrow_mut().remove(&(agent, event.actor_id));
                     }
-                    News::Event(_, event) => {
-                        self.0.borrow_mut().insert(event.actor_id);
+                    News::Event(agent, event) => {
+                        self.0.borrow_mut().insert((agent, event.actor_id));
                     }
                 }
             }
@@ -172,14 +176,13 @@ fn request(agent: &str, containers: Vec<String>, args: &args::Stats) -> StreamSt
 
 /// One agent's samples (or the fleet's), through lost links. Samples only tell of now, so that nothing
 /// needs to be resumed.
-async fn follow(
+pub(super) async fn follow(
     ctx: &Ctx,
     request: StreamStatsRequest,
+    mut retry: Retry,
     choose: impl Fn(&StreamStatsResponse) -> bool,
     samples: Sender<StreamStatsResponse>,
 ) -> Result<()> {
-    let who = if request.agent.is_empty() { "the controller" } else { &request.agent };
-    let mut retry = Retry::new(ctx.term, who);
     loop {
         let opening = ctx.session.call(None, |channel| {
             let request = request.clone();
