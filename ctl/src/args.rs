@@ -7,6 +7,7 @@ mod docker;
 pub(crate) mod exec;
 pub(crate) mod forward;
 pub(crate) mod images;
+mod many;
 pub(crate) mod stores;
 
 use std::{
@@ -21,10 +22,12 @@ use clap::{
 use clap_complete::Shell;
 
 pub(crate) use docker::{Docker, DockerSocket, Listen};
+pub(crate) use many::{Events, Logs, Many, Stats, Top};
 
 use crate::{
     moment::{Moment, Span},
     refs::Ref,
+    select::On,
 };
 
 /// Runs fleets of Docker hosts from one place.
@@ -102,10 +105,10 @@ pub(crate) enum Command {
     Agents(Agents),
     /// List containers.
     Ps(Ps),
-    /// Show a container's log.
+    /// Show the logs of containers.
     Logs(Logs),
     /// Start containers.
-    Start(Refs),
+    Start(Many),
     /// Stop containers.
     Stop(Stop),
     /// Restart containers.
@@ -159,6 +162,8 @@ pub(crate) enum Command {
     /// The build cache of a host.
     #[command(subcommand)]
     Builder(stores::Builder),
+    /// A live table of the fleet's containers.
+    Top(Top),
     /// Tell the versions of client and controller, or of an agent and its engine.
     Version(Version),
     /// Time the way to the controller, or to an agent's engine.
@@ -278,41 +283,16 @@ pub(crate) struct Ps {
     /// Only ids.
     #[arg(short, long)]
     pub(crate) quiet: bool,
-    /// Ask this agent's engine.
-    #[arg(long, value_name = "AGENT")]
-    pub(crate) on: Option<String>,
+    /// Only on these agents: a name, a glob such as 'web-*', several with commas. One name asks that
+    /// agent's engine.
+    #[arg(long, value_name = "AGENTS")]
+    pub(crate) on: Option<On>,
     /// Only containers with this label: k=v or k; can be repeated.
     #[arg(short, long, value_name = "K=V")]
     pub(crate) label: Vec<String>,
     /// Whole ids and commands.
     #[arg(long)]
     pub(crate) no_trunc: bool,
-}
-
-/// `logs`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Logs {
-    /// Go on with new lines as they come, through lost links too.
-    #[arg(short, long)]
-    pub(crate) follow: bool,
-    /// How many lines from the end to begin with, or "all".
-    #[arg(short = 'n', long, value_name = "N", default_value = "all")]
-    pub(crate) tail: Tail,
-    /// Only lines at or after this time: 10m, 2026-11-22T15:27:00Z, or Unix seconds.
-    #[arg(long, value_name = "TIME")]
-    pub(crate) since: Option<Moment>,
-    /// Only lines before this time.
-    #[arg(long, value_name = "TIME")]
-    pub(crate) until: Option<Moment>,
-    /// Begin each line with its time.
-    #[arg(short, long)]
-    pub(crate) timestamps: bool,
-    /// Leave escape sequences in, even on a terminal.
-    #[arg(long)]
-    pub(crate) raw: bool,
-    /// host/container, or container where the name is unique.
-    #[arg(value_name = "REF")]
-    pub(crate) container: Ref,
 }
 
 /// How many lines from the end: a number, or all.
@@ -348,7 +328,7 @@ pub(crate) struct Stop {
     #[arg(short, long, default_value = "", hide_default_value = true)]
     pub(crate) signal: String,
     #[command(flatten)]
-    pub(crate) refs: Refs,
+    pub(crate) many: Many,
 }
 
 /// `kill`.
@@ -358,40 +338,19 @@ pub(crate) struct Kill {
     #[arg(short, long, default_value = "", hide_default_value = true)]
     pub(crate) signal: String,
     #[command(flatten)]
-    pub(crate) refs: Refs,
-}
-
-/// `stats`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Stats {
-    /// End after one sample of each.
-    #[arg(long)]
-    pub(crate) no_stream: bool,
-    /// host/container, or container; none means all that run.
-    #[arg(value_name = "REF")]
-    pub(crate) containers: Vec<Ref>,
-}
-
-/// `events`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Events {
-    /// Begin with what happened since this time.
-    #[arg(long, value_name = "TIME")]
-    pub(crate) since: Option<Moment>,
-    /// End at this time.
-    #[arg(long, value_name = "TIME")]
-    pub(crate) until: Option<Moment>,
-    /// Only this agent's events.
-    #[arg(long, value_name = "AGENT")]
-    pub(crate) on: Option<String>,
+    pub(crate) many: Many,
 }
 
 /// `images`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Images {
-    /// Ask this agent's engine.
-    #[arg(long, value_name = "AGENT")]
-    pub(crate) on: Option<String>,
+    /// Only on these agents: a name, a glob such as 'web-*', several with commas. One name asks that
+    /// agent's engine.
+    #[arg(long, value_name = "AGENTS")]
+    pub(crate) on: Option<On>,
+    /// Only images with this label: k=v or k; can be repeated.
+    #[arg(short, long, value_name = "K=V")]
+    pub(crate) label: Vec<String>,
 }
 
 /// `version`.

@@ -16,6 +16,7 @@ use crate::{
     moment,
     output::{clean, human},
     refs::Ref,
+    select::SHORTEST_ID,
     session::Session,
 };
 
@@ -25,7 +26,7 @@ const PAGE: u32 = 2_000;
 const MANY: usize = 20;
 
 /// One container on one agent.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Target {
     /// The agent's name or id.
     pub(crate) agent: String,
@@ -45,7 +46,11 @@ impl Target {
 pub(crate) async fn resolve(session: &Session, wanted: &Ref) -> Result<Target> {
     let container = wanted.container.clone();
     if let Some(agent) = wanted.host.clone() {
-        return Ok(Target { agent, container });
+        let target = Target { agent, container };
+        return match may_be_short_id(&target.container) {
+            true => by_name(session, target).await,
+            false => Ok(target),
+        };
     }
     let request = ListContainersRequest {
         all: true,
@@ -72,6 +77,32 @@ pub(crate) async fn resolve(session: &Session, wanted: &Ref) -> Result<Target> {
                 _ => error,
             })
         }
+    }
+}
+
+/// Whether the engine would take a text for the beginning of an id that is too short to be meant so.
+fn may_be_short_id(text: &str) -> bool {
+    text.len() < SHORTEST_ID && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// The container with just this name on its host: its engine would also take the name for an id's
+/// beginning, where the fleet's list does not.
+async fn by_name(session: &Session, target: Target) -> Result<Target> {
+    let request = ListContainersRequest {
+        agent: target.agent.clone(),
+        all: true,
+        container: target.container.clone(),
+        ..ListContainersRequest::default()
+    };
+    let found = match list(session, request).await {
+        Ok(found) => found.containers,
+        Err(error) => return Err(explain(session, &target, error).await),
+    };
+    match found.iter().any(|c| c.name == target.container) {
+        true => Ok(target),
+        false => Err(not_found(session, Some(&target.agent), &target.container)
+            .await
+            .hint(format!("the beginning of an id has at least {SHORTEST_ID} digits"))),
     }
 }
 

@@ -2,6 +2,7 @@
 //! cheap to clone; it is made without asking whether Docker is there, and every call says so itself
 //! when it is not. Used by `serve` and `inventory`; it knows nothing of the link or of agents.
 
+mod age;
 mod attach;
 mod build;
 mod containers;
@@ -68,6 +69,7 @@ use fault::{Call, Fault};
 use shared::Shared;
 use wire::{TIMEOUT, Wire, of_bollard, within};
 
+pub(crate) use age::keep as keep_times;
 #[cfg(fuzzing)]
 pub use demux::fuzz_demux;
 pub use endpoint::{DEFAULT_HOST, EngineError};

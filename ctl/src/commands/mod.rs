@@ -15,12 +15,15 @@ pub(crate) mod images;
 pub(crate) mod inspect;
 pub(crate) mod login;
 pub(crate) mod logs;
+mod logs_many;
+mod many;
 pub(crate) mod networks;
 pub(crate) mod port_forward;
 pub(crate) mod ps;
 pub(crate) mod stats;
 pub(crate) mod system;
 pub(crate) mod tokens;
+pub(crate) mod top;
 pub(crate) mod volumes;
 
 use std::future::Future;

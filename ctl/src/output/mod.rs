@@ -40,6 +40,12 @@ impl Term {
         self.out && self.colors
     }
 
+    /// How many columns and lines stdout's terminal has; None where there is none or it does not say.
+    pub(crate) fn size(&self) -> Option<(usize, usize)> {
+        let (width, height) = crossterm::terminal::size().ok().filter(|_| self.out)?;
+        (width > 0 && height > 0).then_some((width.into(), height.into()))
+    }
+
     /// Prints a line on stderr. Nobody reading it is no failure.
     pub(crate) fn notice(&self, text: &str) {
         // In one write: the printer's thread may be writing a container's lines there as well.
