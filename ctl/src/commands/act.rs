@@ -107,7 +107,7 @@ fn stop_time(ctx: &Ctx, seconds: Option<u32>) -> (Option<prost_types::Duration>,
 }
 
 /// Runs an action on all references and prints how it went.
-async fn all<F, Fut>(ctx: &Ctx, refs: &[Ref], action: &str, run: F) -> Result<()>
+pub(super) async fn all<F, Fut>(ctx: &Ctx, refs: &[Ref], action: &str, run: F) -> Result<()>
 where
     F: Fn(Target) -> Fut,
     Fut: Future<Output = Result<()>>,
@@ -168,7 +168,7 @@ where
 }
 
 /// Resolves and runs one reference.
-async fn one<T, F, Fut>(ctx: &Ctx, wanted: &Ref, run: &F) -> Result<T>
+pub(super) async fn one<T, F, Fut>(ctx: &Ctx, wanted: &Ref, run: &F) -> Result<T>
 where
     F: Fn(Target) -> Fut,
     Fut: Future<Output = Result<T>>,

@@ -3,13 +3,17 @@
 pub(crate) mod act;
 pub(crate) mod agents;
 pub(crate) mod attach;
+pub(crate) mod change;
 pub(crate) mod events;
 pub(crate) mod exec;
+pub(crate) mod export;
 pub(crate) mod images;
 pub(crate) mod inspect;
 pub(crate) mod login;
 pub(crate) mod logs;
+pub(crate) mod look;
 pub(crate) mod ps;
+pub(crate) mod run;
 pub(crate) mod stats;
 pub(crate) mod system;
 pub(crate) mod tokens;
