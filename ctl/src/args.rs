@@ -481,9 +481,11 @@ pub(crate) fn command() -> clap::Command {
 /// The file that `--config` or DOCKCTL_CONFIG names. Known before the rest can be parsed, since the file
 /// holds defaults.
 pub(crate) fn config_path(words: &[OsString]) -> Option<PathBuf> {
-    // Parsed as the rest will be: what comes after an image is the container's.
-    let matches = Args::command().ignore_errors(true).try_get_matches_from(words).ok();
-    let found = matches.and_then(|m| m.get_one::<PathBuf>("config").cloned());
+    // Behind an image or a command for a container the same words may be that command's, which only the parser knows.
+    let named = words.iter().any(|w| w.to_str().is_some_and(|w| w.starts_with("--config")));
+    let parsed = || Args::command().ignore_errors(true).try_get_matches_from(words).ok();
+    let found = named.then(parsed).flatten();
+    let found = found.and_then(|matches| matches.get_one::<PathBuf>("config").cloned());
     let variable = || std::env::var_os("DOCKCTL_CONFIG").filter(|v| !v.is_empty());
     found.or_else(|| variable().map(PathBuf::from))
 }
@@ -630,5 +632,33 @@ mod tests {
         assert_eq!(path("dockctl --config=b.toml ps"), Some("b.toml".into()));
         assert_eq!(path("dockctl logs -- --config"), None);
         assert_eq!(path("dockctl run image program --config c.toml"), None);
+        assert_eq!(path("dockctl --config a exec x prog --config b"), Some("a".into()));
+        assert_eq!(path("dockctl exec --config a -it x prog"), Some("a".into()));
+        assert_eq!(path("dockctl exec x prog --config b"), None);
+        assert_eq!(path("dockctl --config a nonsense --flag"), Some("a".into()));
+    }
+
+    #[test]
+    fn the_words_of_a_command_are_its_own() {
+        let exec = |line| match args(line, "").unwrap().command {
+            Command::Exec(exec) => exec,
+            other => panic!("{other:?}"),
+        };
+        let one = exec("dockctl exec -it -e A=1 -e B web-1/app ls -la -o json -- --help");
+        assert!(one.interactive && one.tty && !one.detach);
+        assert_eq!(one.env, ["A=1", "B"]);
+        assert_eq!(one.command, ["ls", "-la", "-o", "json", "--", "--help"]);
+        let two = exec("dockctl exec --user 1:2 -w /srv app -x");
+        assert_eq!((two.user.as_str(), two.workdir.as_str()), ("1:2", "/srv"));
+        assert_eq!(two.command, ["-x"]);
+        assert_eq!(args("dockctl exec app", "").unwrap_err().exit_code(), 2);
+        for (line, proxy) in [
+            ("dockctl attach app", true),
+            ("dockctl attach --sig-proxy app", true),
+            ("dockctl attach --sig-proxy=false app", false),
+        ] {
+            let Command::Attach(attach) = args(line, "").unwrap().command else { panic!() };
+            assert_eq!(attach.sig_proxy, proxy, "{line}");
+        }
     }
 }

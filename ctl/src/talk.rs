@@ -140,11 +140,13 @@ fn not_begun() -> Error {
     Error::new(Exit::Failed, "the agent did not say that it has begun")
 }
 
-/// Holds a session to its end; the program's exit code, or None where it was left running.
+/// Holds a session to its end; the program's exit code, or None where it was left running. `late` sends
+/// a signal when the input has ended, with which the way up has, and tells whether it did.
 pub(crate) async fn hold<Req, Res>(
     term: Term,
     call: Call<Req, Res>,
     manner: Manner,
+    late: impl AsyncFn(String) -> bool,
 ) -> Result<Option<i32>>
 where
     Req: From<Up>,
@@ -175,7 +177,7 @@ where
             Ok(None)
         };
         let signalled = async {
-            let number = signals.obey(sig_proxy && !tty, &up).await;
+            let number = signals.obey(sig_proxy && !tty, &up, late).await;
             forced.set(true);
             Err(Error::Program(128 + number))
         };
@@ -267,17 +269,23 @@ impl Signals {
 
     /// Passes signals on where they are the program's; returns with one that is to end us: it is ours, it
     /// cannot be passed on, or it comes while the one before is stuck behind input that nobody takes.
-    async fn obey<Req: From<Up>>(&mut self, proxy: bool, up: &Upstream<Req>) -> u8 {
+    async fn obey<Req: From<Up>>(
+        &mut self,
+        proxy: bool,
+        up: &Upstream<Req>,
+        late: impl AsyncFn(String) -> bool,
+    ) -> u8 {
         let mut now = self.next().await;
         while proxy {
+            let signal = now.to_string();
+            let pass = async {
+                let open = up.borrow().is_some();
+                if open { send(up, Up::Signal(signal)).await } else { late(signal).await }
+            };
             tokio::select! {
-                sent = send(up, Up::Signal(now.to_string())) => {
-                    if !sent {
-                        break;
-                    }
-                    now = self.next().await;
-                }
+                true = pass => now = self.next().await,
                 again = self.next() => return again,
+                else => break,
             }
         }
         now

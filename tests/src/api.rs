@@ -14,7 +14,8 @@ use dockctl_api::{
     v1::{
         LoginRequest, agent_service_client::AgentServiceClient,
         auth_service_client::AuthServiceClient, container_service_client::ContainerServiceClient,
-        image_service_client::ImageServiceClient, system_service_client::SystemServiceClient,
+        exec_service_client::ExecServiceClient, image_service_client::ImageServiceClient,
+        system_service_client::SystemServiceClient,
     },
 };
 use http::{HeaderValue, Uri, header::AUTHORIZATION};
@@ -142,6 +143,11 @@ impl Api {
     /// ContainerService.
     pub fn containers(&self) -> ContainerServiceClient<Channel> {
         ContainerServiceClient::with_origin(self.channel.clone(), self.origin.clone())
+    }
+
+    /// ExecService.
+    pub fn exec(&self) -> ExecServiceClient<Channel> {
+        ExecServiceClient::with_origin(self.channel.clone(), self.origin.clone())
     }
 
     /// ImageService.

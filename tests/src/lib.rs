@@ -21,6 +21,7 @@ mod nobody;
 mod process;
 mod rounds;
 mod tcp_proxy;
+mod terminal;
 mod wait;
 mod world;
 
@@ -39,6 +40,7 @@ pub use nobody::Nobody;
 pub use process::Process;
 pub use rounds::rounds;
 pub use tcp_proxy::TcpProxy;
+pub use terminal::Terminal;
 pub use wait::{LONG, SHORT, await_until};
 pub use world::{World, scenario};
 

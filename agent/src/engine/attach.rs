@@ -114,8 +114,14 @@ impl Engine {
         let started = Output::Started { exec_id: String::new(), tty: config.tty };
         let _ = outputs.send(Ok(started)).await;
 
+        let program = Container { engine: self.clone(), id };
+        if let Some(TerminalSize { rows, columns }) = start.size.filter(|_| config.tty) {
+            // A shell that is attached to shows its prompt when its terminal changes, and the size that
+            // it has may be ours already; docker's client does so too.
+            program.resize(TerminalSize { rows: rows + 1, columns: columns + 1 }).await;
+        }
         let session = Session {
-            program: &Container { engine: self.clone(), id },
+            program: &program,
             tty: config.tty,
             size: start.size,
             keys: (config.tty && interactive).then_some(keys),

@@ -2,7 +2,7 @@
 //! container that it has made.
 
 use dockctl_api::v1::{
-    AttachRequest, AttachStart, InspectContainerRequest, attach_request,
+    AttachRequest, AttachStart, InspectContainerRequest, KillContainerRequest, attach_request,
     container_service_client::ContainerServiceClient, exec_service_client::ExecServiceClient,
 };
 
@@ -27,7 +27,10 @@ pub(crate) async fn run(ctx: &Ctx, args: Attach) -> Result<()> {
     };
     match attached.await {
         Ok(Some(code)) => Err(Error::program(code)),
-        Ok(None) => Ok(ctx.term.notice("read escape sequence")),
+        Ok(None) => {
+            ctx.term.notice("read escape sequence");
+            Err(Error::program(1)) // As docker does.
+        }
         Err(error) => Err(resolve::explain(&ctx.session, &target, error).await),
     }
 }
@@ -56,7 +59,19 @@ pub(super) async fn hold(
     });
     let call = ctx.wait("attaching", opening).await?;
     then().await?;
-    let held = talk::hold(ctx.term, call, manner).await;
+    let kill = async |signal| {
+        let request = KillContainerRequest {
+            agent: target.agent.clone(),
+            container: target.container.clone(),
+            signal,
+        };
+        let call = ctx.session.ask(|channel| {
+            let request = request.clone();
+            async move { ContainerServiceClient::new(channel).kill_container(request).await }
+        });
+        call.await.is_ok()
+    };
+    let held = talk::hold(ctx.term, call, manner, kill).await;
     held.map_err(|error| {
         let again = format!("the container runs on: dockctl attach {}", target.shown());
         talk::broken(error, &again)

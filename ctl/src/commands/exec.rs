@@ -37,7 +37,10 @@ pub(crate) async fn run(ctx: &Ctx, args: Exec) -> Result<()> {
     match session(ctx, &target, start, manner).await {
         Ok(Some(code)) => Err(Error::program(code)),
         Ok(None) if args.detach => Ok(()),
-        Ok(None) => Ok(ctx.term.notice("read escape sequence")),
+        Ok(None) => {
+            ctx.term.notice("read escape sequence");
+            Err(Error::program(1)) // As docker does.
+        }
         Err(error) => Err(resolve::explain(&ctx.session, &target, error).await),
     }
 }
@@ -60,6 +63,7 @@ async fn session(
             .await
     });
     let call = ctx.wait("starting the command", opening).await?;
-    let held = talk::hold(ctx.term, call, manner).await;
+    // A command whose caller goes is ended, whatever the signal.
+    let held = talk::hold(ctx.term, call, manner, async |_| false).await;
     held.map_err(|error| talk::broken(error, "the agent ends the command whose caller is gone"))
 }
