@@ -2,7 +2,7 @@
 //! engine, beside what docker itself prints.
 
 use anyhow::{Context, Result, ensure};
-use dockctl_tests::{Docker, Dockctl, LONG, await_until, scenario};
+use dockctl_tests::{Dockctl, Docker, LONG, await_until, scenario};
 
 const IDLE: &str = "exec sleep 100000";
 
@@ -58,7 +58,8 @@ fn a_wait_prints_each_exit_code_in_the_order_named() {
         let controller = world.controller().await?;
         let _agent = world.agent(&controller, "web-1").await?;
         let (docker, dockctl) = (world.docker(), controller.dockctl().await?);
-        let runs = docker.run("runs", "trap 'exit 5' TERM; while :; do usleep 100000; done").await?;
+        let runs =
+            docker.run("runs", "trap 'exit 5' TERM; while :; do usleep 100000; done").await?;
         let ended = docker.run("ended", "exit 3").await?;
         let [runs, ended] = [format!("web-1/{}", runs.name), format!("web-1/{}", ended.name)];
         ensure!(dockctl.ok(&["wait", &ended]).await? == "3\n");
@@ -81,17 +82,18 @@ fn limits_change_while_a_container_runs() {
         let (docker, dockctl) = (world.docker(), controller.dockctl().await?);
         let name = docker.run("c", IDLE).await?.name;
         let target = format!("web-1/{name}");
-        let flags = ["--memory", "64m", "--memory-swap", "-1", "--cpus", "0.5", "--pids-limit", "9"];
+        let flags =
+            ["--memory", "64m", "--memory-swap", "-1", "--cpus", "0.5", "--pids-limit", "9"];
         let all = [&["update"], &flags[..], &["--restart", "on-failure:2", &target]].concat();
         ensure!(dockctl.ok(&all).await? == format!("{target}\n"));
         let template = "{{.HostConfig.Memory}} {{.HostConfig.MemorySwap}} {{.HostConfig.NanoCpus}} \
-                        {{.HostConfig.PidsLimit}} {{.HostConfig.RestartPolicy}}";
+                        {{.HostConfig.PidsLimit}} {{with .HostConfig.RestartPolicy}}{{.Name}} \
+                        {{.MaximumRetryCount}}{{end}}";
         let now = docker.inspect(&name, template).await?;
-        ensure!(now == "67108864 -1 500000000 9 {on-failure 2}", "{now}");
-        for (flags, says) in [
-            (&[][..], "you must provide one or more flags"),
-            (&["-m", "x"], "invalid size: 'x'"),
-        ] {
+        ensure!(now == "67108864 -1 500000000 9 on-failure 2", "{now}");
+        for (flags, says) in
+            [(&[][..], "you must provide one or more flags"), (&["-m", "x"], "invalid size: 'x'")]
+        {
             let said = dockctl.run(&[&["update"], flags, &[&*target]].concat()).await?.failed(2)?;
             ensure!(said.contains(says), "{said}");
         }
@@ -105,7 +107,8 @@ fn processes_changes_and_ports_read_as_dockers() {
         let controller = world.controller().await?;
         let _agent = world.agent(&controller, "web-1").await?;
         let (docker, dockctl) = (world.docker(), controller.dockctl().await?);
-        let script = "echo x > /new; rm /etc/hostname.gone 2>/dev/null; mkdir /dir; exec sleep 100000";
+        let script =
+            "echo x > /new; rm /etc/hostname.gone 2>/dev/null; mkdir /dir; exec sleep 100000";
         let name = docker.run("c", script).await?.name;
         let target = format!("web-1/{name}");
         await_until("the script to get there", LONG, async || {
@@ -117,7 +120,9 @@ fn processes_changes_and_ports_read_as_dockers() {
             let ours = dockctl.ok(&[&["top", &target], options].concat()).await?;
             // The time a process has had may move between the two.
             let first = |text: &str| {
-                let lines = text.lines().map(|l| l.split_whitespace().take(2).collect::<Vec<_>>().join(" "));
+                let lines = text
+                    .lines()
+                    .map(|l| l.split_whitespace().take(2).collect::<Vec<_>>().join(" "));
                 lines.collect::<Vec<_>>()
             };
             ensure!(first(&ours) == first(&theirs), "{options:?}\n{ours}\n{theirs}");
@@ -137,8 +142,19 @@ fn processes_changes_and_ports_read_as_dockers() {
         ensure!(said.contains("no public port '80/tcp' published"), "{said}");
         let label = format!("dockctl.test={}", world.prefix());
         let published = docker
-            .cli(&["run", "-d", "--label", &label, "-p", "127.0.0.1::80", "-p", "127.0.0.1::53/udp",
-                dockctl_tests::IMAGE, "sleep", "100000"])
+            .cli(&[
+                "run",
+                "-d",
+                "--label",
+                &label,
+                "-p",
+                "127.0.0.1::80",
+                "-p",
+                "127.0.0.1::53/udp",
+                dockctl_tests::IMAGE,
+                "sleep",
+                "100000",
+            ])
             .await?;
         let target = format!("web-1/{published}");
         for port in [&[][..], &["80"], &["53/udp"]] {
@@ -159,7 +175,10 @@ fn a_commit_makes_an_image_and_an_export_is_dockers_byte_for_byte() {
         let controller = world.controller().await?;
         let _agent = world.agent(&controller, "web-1").await?;
         let (docker, dockctl) = (world.docker(), controller.dockctl().await?);
-        let name = docker.run("c", "head -c 3000000 /dev/urandom > /data; echo done; sleep 100000").await?.name;
+        let name = docker
+            .run("c", "head -c 3000000 /dev/urandom > /data; echo done; sleep 100000")
+            .await?
+            .name;
         let target = format!("web-1/{name}");
         await_until("the data to be written", LONG, async || {
             Ok(docker.cli(&["logs", &name]).await?.contains("done").then_some(()))
@@ -167,7 +186,18 @@ fn a_commit_makes_an_image_and_an_export_is_dockers_byte_for_byte() {
         .await?;
         let image = format!("{}/made:1", world.prefix());
         let id = dockctl
-            .ok(&["commit", "-a", "me", "-m", "why", "-c", "CMD /run", "--pause=false", &target, &image])
+            .ok(&[
+                "commit",
+                "-a",
+                "me",
+                "-m",
+                "why",
+                "-c",
+                "CMD /run",
+                "--pause=false",
+                &target,
+                &image,
+            ])
             .await?;
         let template = "{{.Id}} {{.Author}} {{.Comment}} {{.Config.Cmd}}";
         let known = docker.cli(&["image", "inspect", "-f", template, &image]).await?;
@@ -184,7 +214,10 @@ fn a_commit_makes_an_image_and_an_export_is_dockers_byte_for_byte() {
         let piped = dockctl.run(&["export", &target]).await?;
         ensure!(piped.code == 0 && piped.stdout == theirs, "the pipe differs");
         let left = std::fs::read_dir(&folder)?.count();
-        dockctl.run(&["export", "-o", &path(&folder.join("x"))?, "web-1/ghost"]).await?.failed(4)?;
+        dockctl
+            .run(&["export", "-o", &path(&folder.join("x"))?, "web-1/ghost"])
+            .await?
+            .failed(4)?;
         ensure!(std::fs::read_dir(&folder)?.count() == left, "a failed export left a file");
         Ok(())
     });
@@ -200,7 +233,8 @@ fn a_prune_removes_the_stopped_ones_that_fit() {
         let keep = docker.run_with(&["--label", "keep"], "keep", "true").await?;
         docker.cli(&["wait", &ended.name, &keep.name]).await?;
         let mine = format!("label=dockctl.test={}", world.prefix());
-        let prune = ["container", "prune", "--on", "web-1", "--filter", &mine, "--filter", "label!=keep"];
+        let prune =
+            ["container", "prune", "--on", "web-1", "--filter", &mine, "--filter", "label!=keep"];
         let said = dockctl.run(&prune).await?.failed(2)?;
         ensure!(said.contains("cannot be undone"), "{said}");
         let said = dockctl.ok(&[&prune[..], &["-f"]].concat()).await?;
@@ -259,7 +293,13 @@ fn bytes(text: &str) -> Result<f64> {
 
 async fn usage(dockctl: &Dockctl<'_>, docker: &Docker, name: &str) -> Result<()> {
     let theirs = docker
-        .cli(&["stats", "--no-stream", "--format", "{{.MemUsage}}|{{.PIDs}}|{{.BlockIO}}|{{.NetIO}}", name])
+        .cli(&[
+            "stats",
+            "--no-stream",
+            "--format",
+            "{{.MemUsage}}|{{.PIDs}}|{{.BlockIO}}|{{.NetIO}}",
+            name,
+        ])
         .await?;
     let told = dockctl.ok(&["stats", "--no-stream", &format!("web-1/{name}")]).await?;
     let row = told.lines().nth(1).context("no row")?;
@@ -285,7 +325,8 @@ fn stats_are_the_numbers_that_docker_stats_prints() {
         let limited = ["--memory", "64m"];
         let idle = docker.run_with(&limited, "idle", IDLE).await?;
         // Files that were read stay in the page cache, which does not count.
-        let script = "head -c 5000000 /dev/zero > /x; cat /x > /dev/null; echo ready; sleep 100000; true";
+        let script =
+            "head -c 5000000 /dev/zero > /x; cat /x > /dev/null; echo ready; sleep 100000; true";
         let cached = docker.run("cached", script).await?;
         await_until("the files to be read", LONG, async || {
             Ok(docker.cli(&["logs", &cached.name]).await?.contains("ready").then_some(()))

@@ -2,7 +2,9 @@
 //! told as docker tells it.
 
 use anyhow::{Context, Result, ensure};
-use dockctl_tests::{Docker, Dockctl, IMAGE, LONG, World, await_until, scenario};
+use dockctl_tests::{
+    Dockctl, Docker, IMAGE, LONG, Output, Signal, Terminal, await_until, scenario,
+};
 use serde_json::Value;
 
 const IDLE: [&str; 3] = [IMAGE, "sleep", "100000"];
@@ -61,18 +63,71 @@ fn a_container_is_what_docker_makes_of_the_same_flags() {
         for flags in [
             &[][..],
             &["-it", "--init", "--rm", "-u", "1:2", "-w", "/tmp", "-h", "web", "--domainname", "d"],
-            &["-e", "A=1", "-e", "NOT_SET", "--env-file", env_file, "-l", "tier=front", "-l", "bare"],
+            &[
+                "-e",
+                "A=1",
+                "-e",
+                "NOT_SET",
+                "--env-file",
+                env_file,
+                "-l",
+                "tier=front",
+                "-l",
+                "bare",
+            ],
             &["-v", "/tmp:/host:ro", "-v", "/anonymous", "--tmpfs", "/run:size=1m", "--read-only"],
-            &["--mount", "type=bind,src=/tmp,dst=/b,readonly", "--mount", "type=tmpfs,dst=/t,tmpfs-size=1m"],
+            &[
+                "--mount",
+                "type=bind,src=/tmp,dst=/b,readonly",
+                "--mount",
+                "type=tmpfs,dst=/t,tmpfs-size=1m",
+            ],
             &["-p", "127.0.0.1:18080:80", "-p", "53/udp", "--expose", "90-91", "-P"],
-            &["--cpus", "0.5", "-c", "512", "--cpuset-cpus", "0", "-m", "64m", "--memory-swap", "-1"],
-            &["--memory", "64m", "--memory-reservation", "32m", "--pids-limit", "50", "--shm-size", "8m"],
+            &[
+                "--cpus",
+                "0.5",
+                "-c",
+                "512",
+                "--cpuset-cpus",
+                "0",
+                "-m",
+                "64m",
+                "--memory-swap",
+                "-1",
+            ],
+            &[
+                "--memory",
+                "64m",
+                "--memory-reservation",
+                "32m",
+                "--pids-limit",
+                "50",
+                "--shm-size",
+                "8m",
+            ],
             &["--restart", "on-failure:3", "--stop-signal", "INT", "--stop-timeout", "3"],
             &["--health-cmd", "true", "--health-interval", "1m30s", "--health-retries", "2"],
             &["--no-healthcheck", "--entrypoint", "echo"],
             &["--cap-add", "net_admin", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"],
-            &["--privileged", "--ipc", "host", "--pid", "host", "--uts", "host", "--cgroupns", "host"],
-            &["--ulimit", "nofile=64:128", "--ulimit", "core=0", "--sysctl", "net.core.somaxconn=64"],
+            &[
+                "--privileged",
+                "--ipc",
+                "host",
+                "--pid",
+                "host",
+                "--uts",
+                "host",
+                "--cgroupns",
+                "host",
+            ],
+            &[
+                "--ulimit",
+                "nofile=64:128",
+                "--ulimit",
+                "core=0",
+                "--sysctl",
+                "net.core.somaxconn=64",
+            ],
             &["--device", "/dev/null:/dev/zilch:r", "--group-add", "5", "--oom-score-adj", "7"],
             &["--dns", "10.0.0.1", "--dns-search", "example", "--dns-option", "ndots:2"],
             &["--add-host", "a:10.0.0.2", "--network", "none"],
@@ -99,7 +154,8 @@ fn a_detached_container_runs_on_and_its_id_is_printed() {
         let (label, name) = (marked(&docker), format!("{}-runs", world.prefix()));
         let run = ["run", "-d", "--on", "web-1", "--name", &name, "--label", &label];
         let id = dockctl.ok(&[&run[..], &IDLE].concat()).await?;
-        let known = docker.inspect(&name, "{{.Id}} {{.State.Status}} {{.Config.AttachStdout}}").await?;
+        let known =
+            docker.inspect(&name, "{{.Id}} {{.State.Status}} {{.Config.AttachStdout}}").await?;
         ensure!(known == format!("{} running false", id.trim()), "{known}");
 
         // The name is taken now, and docker says so.
@@ -109,9 +165,11 @@ fn a_detached_container_runs_on_and_its_id_is_printed() {
     });
 }
 
-async fn run(dockctl: &Dockctl<'_>, docker: &Docker, words: &[&str]) -> Result<dockctl_tests::Output> {
+async fn run(dockctl: &Dockctl<'_>, docker: &Docker, words: &[&str]) -> Result<Output> {
     let label = marked(docker);
-    dockctl.run(&[&["run", "--on", "web-1", "--network", "none", "--label", &label], words].concat()).await
+    dockctl
+        .run(&[&["run", "--on", "web-1", "--network", "none", "--label", &label], words].concat())
+        .await
 }
 
 #[test]
@@ -129,7 +187,8 @@ fn a_foreground_container_gives_its_output_and_its_exit_code() {
         ensure!(left.is_empty(), "--rm left {left}");
 
         // Flags after the image are the program's own.
-        let ran = run(&dockctl, &docker, &["--rm", IMAGE, "echo", "--rm", "-e", "--config", "x"]).await?;
+        let ran =
+            run(&dockctl, &docker, &["--rm", IMAGE, "echo", "--rm", "-e", "--config", "x"]).await?;
         ensure!(ran.stdout == b"--rm -e --config x\n", "{ran:?}");
 
         let label = marked(&docker);
@@ -170,9 +229,19 @@ fn what_cannot_run_is_told_in_dockers_words_and_codes() {
             (&["-d"], &[IMAGE, "no-such-program"], 127, "executable file not found"),
             (&[], &[IMAGE, "/etc"], 126, ""),
             (&["--pull", "never"], &["dockctl/ghost:none"], 125, "No such image"),
-            (&["--memory", "x"], &[IMAGE], 125, "invalid argument \"x\" for \"-m, --memory\" flag: invalid size: 'x'"),
+            (
+                &["--memory", "x"],
+                &[IMAGE],
+                125,
+                "invalid argument \"x\" for \"-m, --memory\" flag: invalid size: 'x'",
+            ),
             (&["-p", "99999:80"], &[IMAGE], 125, "invalid hostPort: 99999"),
-            (&["--restart", "always", "--rm"], &[IMAGE], 125, "cannot specify both --restart and --rm"),
+            (
+                &["--restart", "always", "--rm"],
+                &[IMAGE],
+                125,
+                "cannot specify both --restart and --rm",
+            ),
             (&["--network", "no-such-network"], &[IMAGE], 125, "no-such-network not found"),
             (&["-v", "./here:/x"], &[IMAGE], 125, "write the path on the host"),
         ] {
@@ -212,7 +281,7 @@ fn the_host_must_be_named_where_there_are_several() {
 
 #[test]
 fn a_signal_reaches_the_program_of_a_foreground_container() {
-    scenario(async |world: &World| {
+    scenario(async |world| {
         let controller = world.controller().await?;
         let _agent = world.agent(&controller, "web-1").await?;
         let (docker, dockctl) = (world.docker(), controller.dockctl().await?);
@@ -225,9 +294,34 @@ fn a_signal_reaches_the_program_of_a_foreground_container() {
             Ok(running.stdout()?.starts_with(b"ready").then_some(()))
         })
         .await?;
-        running.signal(rustix::process::Signal::TERM)?;
+        running.signal(Signal::TERM)?;
         let code = running.exit_code().await?;
         ensure!(code == 9, "it ended with {code}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_shell_on_a_terminal_is_local_and_detaching_leaves_it_running() {
+    scenario(async |world| {
+        let controller = world.controller().await?;
+        let _agent = world.agent(&controller, "web-1").await?;
+        let (docker, dockctl) = (world.docker(), controller.dockctl().await?);
+        let (label, name) = (marked(&docker), format!("{}-shell", world.prefix()));
+        let run = ["run", "-it", "--label", &label];
+        let shell = dockctl.command(&[&run[..], &["--rm", IMAGE, "sh"]].concat())?;
+        let mut terminal = Terminal::start(&shell, 33, 101)?;
+        terminal.wait_for("# ").await?;
+        ensure!(terminal.is_raw()?, "keys wait here for the end of a line");
+        terminal.type_keys("(exit 42)\n\x04")?;
+        ensure!(terminal.exit_code().await? == 42, "{}", terminal.shown());
+
+        let shell = dockctl.command(&[&run[..], &["--name", &name, IMAGE, "sh"]].concat())?;
+        let mut terminal = Terminal::start(&shell, 33, 101)?;
+        terminal.wait_for("# ").await?;
+        terminal.type_keys("\x10\x11")?;
+        ensure!(terminal.exit_code().await? == 0, "{}", terminal.shown());
+        ensure!(docker.inspect(&name, "{{.State.Status}}").await? == "running");
         Ok(())
     });
 }

@@ -6,6 +6,7 @@ mod attach;
 mod containers;
 mod demux;
 mod detach;
+mod download;
 mod endpoint;
 mod events;
 mod exec;

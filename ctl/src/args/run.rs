@@ -198,13 +198,7 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "NODES", help_heading = "Limits")]
     pub(crate) cpuset_mems: Option<String>,
     /// How much memory it may use, for example 512m.
-    #[arg(
-        short,
-        long,
-        value_name = "BYTES",
-        allow_hyphen_values = true,
-        help_heading = "Limits"
-    )]
+    #[arg(short, long, value_name = "BYTES", allow_hyphen_values = true, help_heading = "Limits")]
     pub(crate) memory: Option<String>,
     /// How much memory and swap together; -1 for no limit.
     #[arg(long, value_name = "BYTES", allow_hyphen_values = true, help_heading = "Limits")]

@@ -65,12 +65,14 @@ pub(crate) fn spec(
     rights(flags, &mut host)?;
     host.some("LogConfig", log(flags)?);
 
-    let restart = flags.restart.as_deref().map(values::restart).transpose()?;
-    let restarts = restart.as_ref().is_some_and(|r| !matches!(r["Name"].as_str(), Some("no" | "")));
-    if flags.rm && restarts {
+    let restart = match flags.restart.as_deref() {
+        None | Some("") => values::restart("no")?,
+        Some(policy) => values::restart(policy)?,
+    };
+    if flags.rm && restart["Name"] != "no" {
         return Err("conflicting options: cannot specify both --restart and --rm".to_owned());
     }
-    host.some("RestartPolicy", restart);
+    host.set("RestartPolicy", restart);
     host.yes("AutoRemove", flags.rm);
     host.yes("Init", flags.init);
     host.some("Runtime", &flags.runtime);
@@ -159,7 +161,7 @@ fn resources(flags: &Flags, host: &mut Json) -> Parsed<()> {
     }
     host.some("MemorySwappiness", swappiness);
     host.some("PidsLimit", flag("--pids-limit", &flags.pids_limit, integer)?);
-    host.some("BlkioWeight", flag("--blkio-weight", &flags.blkio_weight, integer)?);
+    host.some("BlkioWeight", flag("--blkio-weight", &flags.blkio_weight, values::unsigned)?);
     let mut ulimits = each("--ulimit", &flags.ulimit, values::ulimit)?;
     ulimits.sort_by(|a, b| a["Name"].as_str().cmp(&b["Name"].as_str()));
     host.some("Ulimits", ulimits);
@@ -173,7 +175,9 @@ fn devices(flags: &Flags, host: &mut Json) -> Parsed<()> {
     let mut requests = each("--gpus", &flags.gpus, values::gpus)?;
     let (cdi, devices): (Vec<_>, Vec<_>) = flags.device.iter().partition(|d| values::is_cdi(d));
     if !cdi.is_empty() {
-        requests.push(json!({"Driver": "cdi", "DeviceIDs": cdi}));
+        requests.push(json!({
+            "Driver": "cdi", "Count": 0, "DeviceIDs": cdi, "Capabilities": null, "Options": null,
+        }));
     }
     host.some("DeviceRequests", requests);
     let devices = devices.into_iter().map(|d| values::device(d)).collect::<Parsed<Vec<_>>>()?;

@@ -45,6 +45,12 @@ pub(crate) fn integer(text: &str) -> Parsed<i64> {
     text.parse().map_err(wrong)
 }
 
+/// A whole number of 16 bits.
+pub(crate) fn unsigned(text: &str) -> Parsed<i64> {
+    let wrong = |_| format!("strconv.ParseUint: parsing \"{text}\": invalid syntax");
+    text.parse::<u16>().map(i64::from).map_err(wrong)
+}
+
 /// A number of CPUs, decimal or a fraction, in billionths.
 pub(crate) fn cpus(text: &str) -> Parsed<i64> {
     let wrong = || format!("failed to parse {text} as a rational number");
