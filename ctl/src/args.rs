@@ -2,12 +2,14 @@
 //! docker has them. Each flag can also come from a DOCKCTL_… variable or the configuration file's
 //! [defaults]; [`parse`] adds both to every flag, so that no command has to think of it.
 
+pub(crate) mod containers;
 pub(crate) mod copy;
 mod docker;
 pub(crate) mod exec;
 pub(crate) mod forward;
 pub(crate) mod images;
 mod many;
+pub(crate) mod run;
 pub(crate) mod stores;
 
 use std::{
@@ -17,7 +19,7 @@ use std::{
 
 use clap::{
     Arg, ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
-    builder::BoolishValueParser,
+    builder::{BoolishValueParser, EnumValueParser, PathBufValueParser, TypedValueParser},
 };
 use clap_complete::Shell;
 
@@ -53,9 +55,9 @@ pub(crate) struct Args {
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// How results are printed.
-    #[arg(short, long, global = true, value_enum, default_value_t)]
-    #[arg(value_name = "table|json|yaml", hide_possible_values = true, hide_default_value = true)]
-    pub(crate) output: Format,
+    #[arg(short, long, global = true, value_parser = Output::format())]
+    #[arg(value_name = "table|json|yaml", hide_possible_values = true)]
+    pub(crate) output: Option<Output>,
     /// No colours; so does a NO_COLOR variable.
     #[arg(long, global = true)]
     pub(crate) no_color: bool,
@@ -77,6 +79,46 @@ pub(crate) struct Global {
     /// Trust the controller whose CA certificate is in this file.
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
+}
+
+impl Global {
+    /// How results are printed.
+    pub(crate) fn format(&self) -> Format {
+        match self.output {
+            Some(Output::Format(format)) => format,
+            _ => Format::default(),
+        }
+    }
+}
+
+/// What `--output` says: how results are printed or, for a command that writes a file as docker's does,
+/// which one. The flag of such a command stands before the global one of the same name, so that both
+/// have one type.
+#[derive(Debug, Clone)]
+pub(crate) enum Output {
+    /// How results are printed.
+    Format(Format),
+    /// The file to write.
+    File(PathBuf),
+}
+
+impl Output {
+    fn format() -> impl TypedValueParser<Value = Self> {
+        EnumValueParser::<Format>::new().map(Self::Format)
+    }
+
+    /// For a command's own flag.
+    fn file() -> impl TypedValueParser<Value = Self> {
+        PathBufValueParser::new().map(Self::File)
+    }
+
+    /// The file to write.
+    pub(crate) fn path(&self) -> Option<&PathBuf> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Format(_) => None,
+        }
+    }
 }
 
 /// How results are printed.
@@ -119,6 +161,33 @@ pub(crate) enum Command {
     Exec(exec::Exec),
     /// Attach this terminal to a container's main process.
     Attach(exec::Attach),
+    /// Make a container and run it.
+    Run(Box<run::Run>),
+    /// Make a container.
+    Create(Box<run::Create>),
+    /// Suspend all processes of containers.
+    Pause(Many),
+    /// Let the processes of paused containers go on.
+    Unpause(Many),
+    /// Remove containers.
+    Rm(containers::Rm),
+    /// Rename a container.
+    Rename(containers::Rename),
+    /// Change the limits of containers.
+    Update(containers::Update),
+    /// Wait until containers end, and print their exit codes.
+    Wait(Refs),
+    /// Show what a container has changed in its file system.
+    Diff(containers::Diff),
+    /// Show where the ports of a container are published.
+    Port(containers::Port),
+    /// Make an image of a container.
+    Commit(containers::Commit),
+    /// Write a container's file system as a tar archive.
+    Export(containers::Export),
+    /// Manage containers.
+    #[command(subcommand)]
+    Container(containers::Container),
     /// Show all that the engine knows of containers.
     Inspect(Refs),
     /// Copy files between this machine and containers, or between containers.
@@ -416,7 +485,7 @@ pub(crate) fn command() -> clap::Command {
 /// The file that `--config` or DOCKCTL_CONFIG names. Known before the rest can be parsed, since the file
 /// holds defaults.
 pub(crate) fn config_path(words: &[OsString]) -> Option<PathBuf> {
-    // Behind a command for a container the same words may be that command's, which only the parser knows.
+    // Behind an image or a command for a container the same words may be that command's, which only the parser knows.
     let named = words.iter().any(|w| w.to_str().is_some_and(|w| w.starts_with("--config")));
     let parsed = || Args::command().ignore_errors(true).try_get_matches_from(words).ok();
     let found = named.then(parsed).flatten();
@@ -438,6 +507,10 @@ fn with_sources(
 fn with_source(mut arg: Arg, defaults: &toml::Table, unknown: &mut Vec<&String>) -> Arg {
     let Some(long) = arg.get_long().map(str::to_owned) else { return arg };
     if matches!(arg.get_action(), ArgAction::Help | ArgAction::Version) {
+        return arg;
+    }
+    // A file to write is not what the variable and the default of the global --output mean.
+    if long == "output" && !arg.is_global_set() {
         return arg;
     }
     if matches!(arg.get_action(), ArgAction::SetTrue) {
@@ -484,14 +557,47 @@ mod tests {
     fn flags_win_over_the_files_defaults() {
         let defaults = "output = \"yaml\"\nall = true\nlabel = [\"a=b\", \"c\"]\ntail = 5";
         let ps = args("dockctl ps", defaults).unwrap();
-        assert_eq!(ps.global.output, Format::Yaml);
+        assert_eq!(ps.global.format(), Format::Yaml);
         let Command::Ps(ps) = ps.command else { panic!() };
         assert!(ps.all);
         assert_eq!(ps.label, ["a=b", "c"]);
         let logs = args("dockctl logs x -o json --tail all", defaults).unwrap();
-        assert_eq!(logs.global.output, Format::Json);
+        assert_eq!(logs.global.format(), Format::Json);
         let Command::Logs(logs) = logs.command else { panic!() };
         assert_eq!(logs.tail, Tail(None));
+    }
+
+    #[test]
+    fn a_file_to_write_is_not_a_format() {
+        let export = |line: &str, defaults: &str| {
+            let args = args(line, defaults).unwrap();
+            let Command::Export(export) = &args.command else { panic!() };
+            (args.global.format(), export.file().cloned())
+        };
+        assert_eq!(export("dockctl export x", ""), (Format::Table, None));
+        assert_eq!(export("dockctl export -o a.tar x", ""), (Format::Table, Some("a.tar".into())));
+        assert_eq!(export("dockctl export x", "output = \"json\"").1, None);
+        assert_eq!(export("dockctl -o json export x", "").1, None);
+    }
+
+    #[test]
+    fn what_comes_after_the_image_is_the_containers() {
+        let run = |line: &str| {
+            let Command::Run(run) = args(line, "").unwrap().command else { panic!() };
+            run
+        };
+        let plain = run("dockctl run --on a -dit -h web -e A=1 -p 80:80 image sh -c -e -o --rm x");
+        assert_eq!(plain.create.words, ["image", "sh", "-c", "-e", "-o", "--rm", "x"]);
+        assert!(plain.detach && plain.create.flags.interactive && plain.create.flags.tty);
+        assert_eq!(plain.create.flags.env, ["A=1"]);
+        assert!(!plain.create.flags.rm && plain.sig_proxy);
+        assert_eq!(plain.create.flags.hostname.as_deref(), Some("web"));
+        let other = run("dockctl run --sig-proxy=false --entrypoint= -m -5 image --help");
+        assert_eq!(other.create.words, ["image", "--help"]);
+        assert!(!other.sig_proxy);
+        assert_eq!(other.create.flags.entrypoint.as_deref(), Some(""));
+        assert_eq!(other.create.flags.memory.as_deref(), Some("-5"));
+        assert_eq!(args("dockctl run", "").unwrap_err().exit_code(), 2);
     }
 
     #[test]
@@ -517,6 +623,7 @@ mod tests {
         assert_eq!(path("dockctl ps --config a.toml"), Some("a.toml".into()));
         assert_eq!(path("dockctl --config=b.toml ps"), Some("b.toml".into()));
         assert_eq!(path("dockctl logs -- --config"), None);
+        assert_eq!(path("dockctl run image program --config c.toml"), None);
         assert_eq!(path("dockctl --config a exec x prog --config b"), Some("a".into()));
         assert_eq!(path("dockctl exec --config a -it x prog"), Some("a".into()));
         assert_eq!(path("dockctl exec x prog --config b"), None);

@@ -68,7 +68,7 @@ fn run(words: Vec<OsString>) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let session = Session::new(&args.global, path, config)?;
-    let ctx = Ctx { session, term, format: args.global.output };
+    let ctx = Ctx { session, term, format: args.global.format() };
     // One thread is enough for one connection, and is there at once.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
     runtime.map_err(io_error)?.block_on(command(&ctx, args))?;
@@ -94,6 +94,19 @@ async fn command(ctx: &Ctx, args: Args) -> Result<()> {
         Command::Kill(args) => commands::act::kill(ctx, args).await,
         Command::Exec(args) => commands::exec::run(ctx, args).await,
         Command::Attach(args) => commands::attach::run(ctx, args).await,
+        Command::Run(args) => commands::run::run(ctx, *args).await,
+        Command::Create(args) => commands::run::create(ctx, *args).await,
+        Command::Pause(refs) => commands::change::pause(ctx, refs).await,
+        Command::Unpause(refs) => commands::change::unpause(ctx, refs).await,
+        Command::Rm(args) => commands::change::rm(ctx, args).await,
+        Command::Rename(args) => commands::change::rename(ctx, args).await,
+        Command::Update(args) => commands::change::update(ctx, args).await,
+        Command::Wait(refs) => commands::look::wait(ctx, refs).await,
+        Command::Diff(args) => commands::look::diff(ctx, args).await,
+        Command::Port(args) => commands::look::port(ctx, args).await,
+        Command::Commit(args) => commands::change::commit(ctx, args).await,
+        Command::Export(args) => commands::export::run(ctx, args).await,
+        Command::Container(args) => commands::change::container(ctx, args).await,
         Command::Inspect(refs) => commands::inspect::run(ctx, refs).await,
         Command::Cp(args) => commands::cp::run(ctx, args).await,
         Command::PortForward(args) => commands::port_forward::run(ctx, args).await,

@@ -4,7 +4,7 @@
 use dockctl_api::{
     error::reason,
     v1::{
-        Agent, Container, GetAgentRequest, ListAgentsRequest, ListContainersRequest,
+        Agent, AgentState, Container, GetAgentRequest, ListAgentsRequest, ListContainersRequest,
         ListContainersResponse, agent_service_client::AgentServiceClient,
         container_service_client::ContainerServiceClient,
     },
@@ -151,6 +151,24 @@ pub(crate) async fn agents(session: &Session, selector: &str) -> Result<Vec<Agen
         })
         .await?;
     Ok(answer.agents)
+}
+
+/// The agent that `--on` names or, where it names none, the only one that is connected.
+pub(crate) async fn on(session: &Session, on: Option<&str>) -> Result<String> {
+    if let Some(agent) = on {
+        return Ok(agent.to_owned());
+    }
+    let mut connected = agents(session, "").await?;
+    connected.retain(|agent| agent.state() == AgentState::Connected);
+    match connected.as_slice() {
+        [one] => Ok(one.name.clone()),
+        [] => Err(Error::usage("no agent is connected: say with --on which host is meant")),
+        several => {
+            let names = several.iter().take(MANY).map(|a| clean(&a.name)).collect::<Vec<_>>();
+            Err(Error::usage("say with --on AGENT which host is meant")
+                .hint(format!("connected are {}", names.join(", "))))
+        }
+    }
 }
 
 /// Gets one agent.

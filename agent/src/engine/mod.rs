@@ -10,6 +10,7 @@ mod copy;
 mod demux;
 mod detach;
 mod disk;
+mod download;
 mod endpoint;
 mod events;
 mod exec;

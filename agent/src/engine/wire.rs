@@ -12,7 +12,6 @@ use std::{
 
 use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker, errors::Error as BollardError};
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _};
 use http::{
     HeaderValue, Method, Request, Response, StatusCode,
     header::{CONTENT_TYPE, HOST},
@@ -37,8 +36,6 @@ const MAX_IDLE: usize = 8;
 const IDLE_FOR: Duration = Duration::from_secs(20);
 /// The longest answer that is read into memory.
 const MAX_ANSWER: usize = 64 << 20;
-/// Frames of a download that are handed on as one piece; hyper makes none that is longer than 408 KiB.
-const GATHERED: usize = 2;
 
 /// The oldest API version that is spoken: Docker 20.10's.
 const OLDEST: u32 = 41;
@@ -66,22 +63,6 @@ pub(super) struct Wire {
     idle: Mutex<Vec<Idle>>,
     /// Streams that are open now.
     pub(super) streams: AtomicUsize,
-}
-
-/// Counts a stream as long as it is open.
-struct Open(Arc<Wire>);
-
-impl Open {
-    fn new(wire: Arc<Wire>) -> Self {
-        wire.streams.fetch_add(1, Ordering::Relaxed);
-        Self(wire)
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.streams.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 struct Idle {
@@ -179,40 +160,6 @@ impl Wire {
             }
         })
         .await
-    }
-
-    /// Gets a path whose answer is long, in pieces as they come. The answer's head must come within
-    /// 30 s; after that there is no limit. Unlike a `Raw` stream it knows its end from a broken
-    /// connection.
-    pub(super) async fn download(
-        self: &Arc<Self>,
-        path: &str,
-    ) -> Result<impl Stream<Item = Result<Bytes, Fault>> + Send + 'static + use<>, Fault> {
-        let ask = || async {
-            let response = self.versioned(get(path)?).await?;
-            if response.status().is_success() {
-                return Ok(response.into_body());
-            }
-            let (status, body) = self.read(response).await?;
-            Err(Fault::answer(status.as_u16(), &body))
-        };
-        let body = within(TIMEOUT, async {
-            match ask().await {
-                Err(fault) if self.renegotiates(&fault) => ask().await,
-                other => other,
-            }
-        });
-        let body = body.await?;
-        let open = Open::new(self.clone());
-        let pieces = body.into_data_stream().ready_chunks(GATHERED).map(move |frames| {
-            let _ = &open;
-            let frames: Result<Vec<Bytes>, _> = frames.into_iter().collect();
-            Ok(match frames.map_err(|e| fault(&e))?.as_slice() {
-                [one] => one.clone(),
-                many => many.concat().into(),
-            })
-        });
-        Ok(pieces)
     }
 
     /// Agrees with the engine on an API version, as new as both speak. Done again before the next
@@ -375,7 +322,7 @@ impl Wire {
     }
 }
 
-fn get(path: &str) -> Result<Request<Body>, Fault> {
+pub(super) fn get(path: &str) -> Result<Request<Body>, Fault> {
     let body = UnsyncBoxBody::new(Empty::new().map_err(|never| match never {}));
     Request::get(path).body(body).map_err(|e| Fault::Garbage(format!("{path}: {e}")))
 }

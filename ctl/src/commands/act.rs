@@ -8,7 +8,7 @@ use dockctl_api::v1::{
 };
 
 use super::Ctx;
-pub(super) use super::many::{Verb, each, fail, selected};
+pub(super) use super::many::{Verb, each, fail, named, one, selected};
 use crate::{
     args::{Kill, Many, Stop},
     error::Result,

@@ -36,21 +36,8 @@ pub(crate) async fn run(ctx: &Ctx, args: Attach) -> Result<()> {
 }
 
 /// Attaches to a container, does `then` once that is done (starts it, where it does not run yet), and
-/// holds the session to its end; the exit code, or None where it was detached. `tty`: whether the
-/// container has a terminal.
-#[expect(dead_code, reason = "`run` comes with its own change")]
-pub(crate) async fn session(
-    ctx: &Ctx,
-    target: &Target,
-    start: AttachStart,
-    tty: bool,
-    then: impl AsyncFnOnce() -> Result<()>,
-) -> Result<Option<i32>> {
-    let manner = Manner { tty, interactive: start.interactive, sig_proxy: true };
-    hold(ctx, target, start, manner, then).await
-}
-
-async fn hold(
+/// holds the session to its end; the exit code, or None where it was detached.
+pub(super) async fn hold(
     ctx: &Ctx,
     target: &Target,
     start: AttachStart,

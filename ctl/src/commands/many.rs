@@ -40,6 +40,23 @@ impl fmt::Display for Picked {
     }
 }
 
+/// Does a verb to what was named.
+pub(super) async fn named<F, Fut>(
+    ctx: &Ctx,
+    refs: &[Ref],
+    at_once: usize,
+    verb: &Verb,
+    run: F,
+) -> Result<()>
+where
+    F: Fn(Target) -> Fut,
+    Fut: Future<Output = Result<()>>,
+{
+    let run = &run;
+    let results = all(ctx, refs, at_once, verb, |wanted| one(ctx, wanted, run)).await?;
+    fail(ctx, failures(results))
+}
+
 /// Does a verb to what was named, or to a selection after a question.
 pub(super) async fn selected<F, Fut>(ctx: &Ctx, many: &Many, verb: &Verb, run: F) -> Result<()>
 where
@@ -48,12 +65,10 @@ where
 {
     let (on, labels) = (many.selector.on.as_ref(), &many.selector.label);
     let at_once = usize::from(many.parallel);
-    let run = &run;
     if !Selection::is_one(on, labels, &many.containers) {
-        let one = |wanted| one(ctx, wanted, run);
-        let results = all(ctx, &many.containers, at_once, verb, one).await?;
-        return fail(ctx, failures(results));
+        return named(ctx, &many.containers, at_once, verb, run).await;
     }
+    let run = &run;
     let picked = pick(ctx, many, verb).await?;
     let one = |picked: &Picked| {
         let Picked(c) = picked;
@@ -226,7 +241,7 @@ where
 }
 
 /// Resolves and runs one reference.
-async fn one<T, F, Fut>(ctx: &Ctx, wanted: &Ref, run: &F) -> Result<T>
+pub(super) async fn one<T, F, Fut>(ctx: &Ctx, wanted: &Ref, run: &F) -> Result<T>
 where
     F: Fn(Target) -> Fut,
     Fut: Future<Output = Result<T>>,

@@ -28,7 +28,7 @@ use self::model::{Effect, Model};
 use super::{
     Ctx,
     logs::{Sink, resumed},
-    stats,
+    look, stats,
 };
 use crate::{
     args::{self, Global},
@@ -53,8 +53,8 @@ const STOP_PATIENCE: Duration = Duration::from_secs(600);
 
 /// `dockctl top`, of the fleet, of a selection, or of one container's processes.
 pub(crate) async fn run(ctx: &Ctx, global: &Global, args: args::Top) -> Result<()> {
-    if args.reference.is_some() || !args.ps_options.is_empty() {
-        return Err(Error::usage("this dockctl lists no container's processes"));
+    if let Some(wanted) = &args.reference {
+        return look::top(ctx, wanted, &args.ps_options).await;
     }
     if !ctx.term.out || !ctx.term.input {
         return Err(Error::usage("top needs a terminal")
