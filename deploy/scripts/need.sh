@@ -24,6 +24,7 @@ test             tc            iproute2
 test             strace        strace
 test             setpriv       util-linux
 test             useradd       passwd
+test             docker-registry docker-registry
 test,lint        pip3          python3-pip
 lint             npm           npm
 lint             shellcheck    shellcheck
