@@ -81,8 +81,9 @@ fn an_image_is_imported_tagged_shown_and_removed_in_dockers_words() {
         let said = run_with_bytes(&dockctl, &arguments, &archive(world, 5_000).await?).await?;
         let made = id(&docker, &image).await?;
         ensure!(said.trim() == made, "{said:?} is not {made}");
-        let about = docker.cli(&["image", "inspect", "-f", "{{.Comment}} {{.Config.Cmd}}", &image]);
-        ensure!(about.await? == "by hand [x]");
+        let template = "{{.Comment}} {{.Config.Cmd}}";
+        let about = docker.cli(&["image", "inspect", "-f", template, &image]).await?;
+        ensure!(about == "by hand [x]", "{about}");
 
         // The only agent need not be named; the JSON is the engine's own.
         let shown = dockctl.json(&["images", "inspect", &image]).await?;
