@@ -63,7 +63,7 @@ fn a_build_takes_its_context_and_flags_and_prints_as_it_goes() {
                 text(&dir)?,
             ])
             .await?;
-        ensure!(said.contains("Step 1/4 : FROM ") && said.contains("\nfor me\n"), "{said}");
+        ensure!(said.contains("Step 1/5 : FROM ") && said.contains("\nfor me\n"), "{said}");
         ensure!(!said.contains("never"), "{said}");
         ensure!(said.contains(&format!("Successfully tagged {image}\n")), "{said}");
         let list =

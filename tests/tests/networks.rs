@@ -49,7 +49,7 @@ fn networks_are_made_shown_used_and_removed_in_dockers_words() {
         ensure!(said == format!("{name}\n"), "{said}");
         dockctl.run(&["networks", "rm", &name]).await?.failed(4)?;
         dockctl.ok(&["networks", "rm", "-f", &name]).await?;
-        dockctl.run(&["networks", "inspect", ".."]).await?.failed(2)?;
+        dockctl.run(&["networks", "connect", "..", &container.name]).await?.failed(2)?;
 
         docker.cli(&["network", "create", "--internal", "--label", &label, &name]).await?;
         let said = dockctl.ok(&["networks", "prune", "-f", "--filter", &filter]).await?;
