@@ -19,7 +19,7 @@ impl Engine {
     /// It walks through all of them, which takes minutes on a slow disk.
     pub(crate) async fn disk_usage(&self) -> Result<String, Status> {
         let call = Call::new("GET /system/df");
-        let answer = self.send(call, REMOVAL, Method::GET, "/system/df", None).await?;
+        let answer = self.send(Method::GET, call, "/system/df", None, REMOVAL).await?;
         Ok(String::from_utf8_lossy(&answer).trim_end().to_owned())
     }
 
@@ -31,7 +31,7 @@ impl Engine {
         let filters = encode(&filters::json("filters", &request.filters)?);
         let path = format!("/build/prune?all={}&filters={filters}", request.all);
         let call = Call::new("POST /build/prune");
-        let answer = self.send(call, REMOVAL, Method::POST, &path, None).await?;
+        let answer = self.send(Method::POST, call, &path, None, REMOVAL).await?;
         let pruned: Pruned = self.read(call, &answer)?;
         Ok(PruneBuildCacheResponse {
             deleted: pruned.caches_deleted.unwrap_or_default(),

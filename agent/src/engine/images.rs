@@ -1,7 +1,7 @@
 //! Images: what one is, its names, its way from and to registries, and as tar archives. Every name is
 //! checked before it goes into a URL.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use dockctl_api::{
@@ -11,7 +11,7 @@ use dockctl_api::{
         PushImageRequest, RemoveImageRequest, RemoveImageResponse,
     },
 };
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt as _};
 use http::Method;
 use prost_types::Timestamp;
 use serde::Deserialize;
@@ -22,7 +22,6 @@ use super::{
     fault::Call,
     filters,
     names::{self, encode, image_path, split_image},
-    raw::{Raw, lost},
     registry,
     transfer::{Post, Told},
     wire::TIMEOUT,
@@ -30,11 +29,8 @@ use super::{
 
 /// How long the engine may take to remove what it was asked to: a disk full of small files is slow.
 pub(super) const REMOVAL: Duration = Duration::from_secs(600);
-/// How long the engine may take before the first byte of a saved image: it writes all of the archive
-/// to its own disk first.
-const SAVE_BEGINS: Duration = Duration::from_secs(3600);
-/// The longest piece of a saved image, bytes.
-const PIECE: usize = 256 << 10;
+/// Frames that are handed on as one piece, which has 1 MiB at most.
+const GATHERED: usize = 2;
 
 /// One line of the engine's list of what it removed.
 #[derive(Deserialize)]
@@ -88,7 +84,7 @@ impl Engine {
         let path =
             format!("/images/{}/tag?repo={}&tag={}", image_path(image), encode(repo), encode(tag));
         let call = Call::new("POST /images/{name}/tag");
-        self.send(call, TIMEOUT, Method::POST, &path, None).await.map(drop)
+        self.send(Method::POST, call, &path, None, TIMEOUT).await.map(drop)
     }
 
     /// Removes a name of an image, and the image with its last one.
@@ -99,7 +95,7 @@ impl Engine {
         let image = image_path(names::image("image", &request.image)?);
         let path = format!("/images/{image}?force={}&noprune={}", request.force, request.no_prune);
         let call = Call::new("DELETE /images/{name}");
-        let answer = self.send(call, REMOVAL, Method::DELETE, &path, None).await?;
+        let answer = self.send(Method::DELETE, call, &path, None, REMOVAL).await?;
         let (untagged, deleted) = parted(self.read(call, &answer)?);
         Ok(RemoveImageResponse { untagged, deleted })
     }
@@ -116,7 +112,7 @@ impl Engine {
         let path =
             format!("/images/prune?filters={}", encode(&filters::json("filters", &filters)?));
         let call = Call::new("POST /images/prune");
-        let answer = self.send(call, REMOVAL, Method::POST, &path, None).await?;
+        let answer = self.send(Method::POST, call, &path, None, REMOVAL).await?;
         let pruned: Pruned = self.read(call, &answer)?;
         let (untagged, deleted) = parted(pruned.images_deleted.unwrap_or_default());
         let space_reclaimed = pruned.space_reclaimed.unwrap_or(0);
@@ -145,8 +141,8 @@ impl Engine {
         self.post(Post { call: Call::new("POST /images/{name}/push"), path, headers }).await
     }
 
-    /// Images as one tar archive, in pieces. It reads when it is polled, and dropping it closes the
-    /// socket.
+    /// Images as one tar archive, in pieces. The engine writes all of it to its own disk first, so that
+    /// the first may be long in coming.
     pub(crate) async fn save_images(
         &self,
         images: &[String],
@@ -159,25 +155,14 @@ impl Engine {
             .map(|image| Ok(format!("names={}", encode(names::image("images", image)?))))
             .collect();
         let path = format!("/images/get?{}", names?.join("&"));
-        let call = Call::new("GET /images/get");
-        let raw = Raw::open_within(&self.wire, &path, SAVE_BEGINS).await;
-        let raw = raw.map_err(|fault| self.wire.status(&fault, call))?;
-        let wire = Arc::clone(&self.wire);
-        Ok(futures_util::stream::unfold(Some(raw), move |raw| {
-            let wire = wire.clone();
-            async move {
-                let mut raw = raw?;
-                while raw.buffer.len() < PIECE {
-                    match raw.fill().await {
-                        Ok(0) => break,
-                        Ok(_) => {}
-                        Err(e) => return Some((Err(wire.status(&lost(&e), call)), None)),
-                    }
-                }
-                let length = raw.buffer.len().min(PIECE);
-                let piece = raw.buffer.split_to(length).freeze();
-                (!piece.is_empty()).then_some((Ok(piece), Some(raw)))
-            }
+        let pieces = self.get_bytes(Call::new("GET /images/get"), &path).await?;
+        // hyper makes no frame longer than 408 KiB.
+        Ok(pieces.ready_chunks(GATHERED).map(|pieces| {
+            let pieces: Vec<Bytes> = pieces.into_iter().collect::<Result<_, _>>()?;
+            Ok(match pieces.as_slice() {
+                [one] => one.clone(),
+                many => many.concat().into(),
+            })
         }))
     }
 

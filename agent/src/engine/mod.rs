@@ -3,6 +3,7 @@
 //! when it is not. Used by `serve` and `inventory`; it knows nothing of the link or of agents.
 
 mod build;
+mod containers;
 mod demux;
 mod disk;
 mod endpoint;
@@ -40,12 +41,10 @@ use bollard::{
         KillContainerOptions, RestartContainerOptions, StartContainerOptions, StopContainerOptions,
     },
 };
-use bytes::Bytes;
 use dockctl_api::{
     error::{reason, status},
     v1::{Container, Image},
 };
-use http::Method;
 use serde::{Deserialize, de::DeserializeOwned};
 use tonic::{Code, Status};
 
@@ -222,28 +221,6 @@ impl Engine {
         let result = within(limit, async {
             match ask().await {
                 // The engine refused it unseen, so it has not run.
-                Err(fault) if self.wire.renegotiates(&fault) => ask().await,
-                other => other,
-            }
-        });
-        result.await.map_err(|fault| self.wire.status(&fault, call))
-    }
-
-    /// Sends JSON, or nothing, and reads the answer, within a time limit.
-    async fn send(
-        &self,
-        call: Call<'_>,
-        limit: Duration,
-        method: Method,
-        path: &str,
-        json: Option<serde_json::Value>,
-    ) -> Result<Bytes, Status> {
-        // Outside of the limit, as in `act`.
-        let negotiated = self.wire.prefix().await.map_err(Fault::unsent);
-        negotiated.map_err(|fault| self.wire.status(&fault, call))?;
-        let ask = || self.wire.send_json(&method, path, json.as_ref());
-        let result = within(limit, async {
-            match ask().await {
                 Err(fault) if self.wire.renegotiates(&fault) => ask().await,
                 other => other,
             }

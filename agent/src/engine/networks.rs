@@ -72,7 +72,9 @@ impl Engine {
         names::network("name", &request.name)?;
         let call = Call::new("POST /networks/create");
         let body = creation(request);
-        let answer = self.send(call, TIMEOUT, Method::POST, "/networks/create", Some(body)).await?;
+        let answer = self
+            .send(Method::POST, call, "/networks/create", Some(&body.to_string()), TIMEOUT)
+            .await?;
         let made: Made = self.read(call, &answer)?;
         Ok(CreateNetworkResponse { id: made.id, warning: made.warning.unwrap_or_default() })
     }
@@ -81,7 +83,7 @@ impl Engine {
     pub(crate) async fn remove_network(&self, network: &str) -> Result<(), Status> {
         let path = format!("/networks/{}", encode(names::network("network", network)?));
         let call = Call::new("DELETE /networks/{id}");
-        self.send(call, TIMEOUT, Method::DELETE, &path, None).await.map(drop)
+        self.send(Method::DELETE, call, &path, None, TIMEOUT).await.map(drop)
     }
 
     /// Connects a container to a network.
@@ -103,7 +105,7 @@ impl Engine {
         });
         let call = Call::on("POST /networks/{id}/connect", container);
         let path = format!("/networks/{network}/connect");
-        self.send(call, TIMEOUT, Method::POST, &path, Some(body)).await.map(drop)
+        self.send(Method::POST, call, &path, Some(&body.to_string()), TIMEOUT).await.map(drop)
     }
 
     /// Disconnects a container from a network.
@@ -116,7 +118,7 @@ impl Engine {
         let body = json!({"Container": container, "Force": request.force});
         let call = Call::on("POST /networks/{id}/disconnect", container);
         let path = format!("/networks/{network}/disconnect");
-        self.send(call, TIMEOUT, Method::POST, &path, Some(body)).await.map(drop)
+        self.send(Method::POST, call, &path, Some(&body.to_string()), TIMEOUT).await.map(drop)
     }
 
     /// Removes networks that no container uses, and gives their names.
@@ -124,7 +126,7 @@ impl Engine {
         let filters = encode(&filters::json("filters", filters)?);
         let call = Call::new("POST /networks/prune");
         let path = format!("/networks/prune?filters={filters}");
-        let answer = self.send(call, REMOVAL, Method::POST, &path, None).await?;
+        let answer = self.send(Method::POST, call, &path, None, REMOVAL).await?;
         Ok(self.read::<Pruned>(call, &answer)?.networks_deleted.unwrap_or_default())
     }
 }

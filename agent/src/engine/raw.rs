@@ -1,12 +1,11 @@
-//! Streams from the engine: one HTTP/1.0 GET on a connection of its own, read in large pieces.
+//! Streams from the engine: one HTTP/1.0 request on a connection of its own, read in large pieces.
 //! dockerd sends one HTTP chunk for each log line and an HTTP library hands on one frame for each;
-//! over HTTP/1.0 there are no chunks, at a fraction of the CPU time. Used by `logs`, `events` and `stats`.
+//! over HTTP/1.0 there are no chunks, at a fraction of the CPU time. Used by `logs`, `events`, `stats` and waits.
 //! There is no task behind a stream: it reads when it is polled, and dropping it closes the socket.
 
 use std::{
     io,
     sync::{Arc, atomic::Ordering},
-    time::Duration,
 };
 
 use bytes::{Buf as _, BytesMut};
@@ -45,28 +44,24 @@ impl Raw {
     /// Opens a stream at a path (with its query) below the API version. The answer's head must come
     /// within 30 s; after that there is no limit.
     pub(super) async fn open(wire: &Arc<Wire>, path: &str) -> Result<Self, Fault> {
-        Self::open_within(wire, path, TIMEOUT).await
+        Self::open_by(wire, "GET", path).await
     }
 
-    /// As `open`, for an answer whose head takes longer.
-    pub(super) async fn open_within(
-        wire: &Arc<Wire>,
-        path: &str,
-        limit: Duration,
-    ) -> Result<Self, Fault> {
-        let ask = || wire::within(limit, Self::ask(wire, path));
+    /// The same by another method, without a body.
+    pub(super) async fn open_by(wire: &Arc<Wire>, method: &str, path: &str) -> Result<Self, Fault> {
+        let ask = || wire::within(TIMEOUT, Self::ask(wire, method, path));
         match ask().await {
             Err(fault) if wire.renegotiates(&fault) => ask().await,
             other => other,
         }
     }
 
-    async fn ask(wire: &Arc<Wire>, path: &str) -> Result<Self, Fault> {
+    async fn ask(wire: &Arc<Wire>, method: &str, path: &str) -> Result<Self, Fault> {
         let prefix = wire.prefix().await.map_err(Fault::unsent)?;
         let io = wire.endpoint.connect().await.map_err(Fault::Connect)?;
         wire.streams.fetch_add(1, Ordering::Relaxed);
         let mut raw = Self { io, buffer: BytesMut::new(), wire: wire.clone() };
-        let request = format!("GET {prefix}{path} HTTP/1.0\r\nHost: docker\r\n\r\n");
+        let request = format!("{method} {prefix}{path} HTTP/1.0\r\nHost: docker\r\n\r\n");
         raw.io.write_all(request.as_bytes()).await.map_err(|e| lost(&e))?;
         let code = raw.head().await?;
         if (200..300).contains(&code) {

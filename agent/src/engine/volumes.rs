@@ -81,7 +81,9 @@ impl Engine {
             "Labels": request.labels,
         });
         let call = Call::new("POST /volumes/create");
-        let answer = self.send(call, TIMEOUT, Method::POST, "/volumes/create", Some(body)).await?;
+        let answer = self
+            .send(Method::POST, call, "/volumes/create", Some(&body.to_string()), TIMEOUT)
+            .await?;
         self.read::<Told>(call, &answer).map(Volume::from)
     }
 
@@ -89,7 +91,7 @@ impl Engine {
     pub(crate) async fn remove_volume(&self, volume: &str, force: bool) -> Result<(), Status> {
         let path = format!("/volumes/{}?force={force}", names::volume("volume", volume)?);
         let call = Call::new("DELETE /volumes/{name}");
-        self.send(call, REMOVAL, Method::DELETE, &path, None).await.map(drop)
+        self.send(Method::DELETE, call, &path, None, REMOVAL).await.map(drop)
     }
 
     /// Removes volumes that no container uses.
@@ -102,7 +104,7 @@ impl Engine {
         let api = api.map_err(|fault| self.wire.status(&fault, call))?;
         let filters = prune_filters(request, api)?;
         let path = format!("/volumes/prune?filters={}", encode(&filters));
-        let answer = self.send(call, REMOVAL, Method::POST, &path, None).await?;
+        let answer = self.send(Method::POST, call, &path, None, REMOVAL).await?;
         let pruned: Pruned = self.read(call, &answer)?;
         Ok(PruneVolumesResponse {
             deleted: pruned.volumes_deleted.unwrap_or_default(),

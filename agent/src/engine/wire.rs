@@ -12,6 +12,7 @@ use std::{
 
 use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker, errors::Error as BollardError};
 use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _};
 use http::{
     HeaderValue, Method, Request, Response, StatusCode,
     header::{CONTENT_TYPE, HOST},
@@ -36,13 +37,15 @@ const MAX_IDLE: usize = 8;
 const IDLE_FOR: Duration = Duration::from_secs(20);
 /// The longest answer that is read into memory.
 const MAX_ANSWER: usize = 64 << 20;
+/// Frames of a download that are handed on as one piece; hyper makes none that is longer than 408 KiB.
+const GATHERED: usize = 2;
 
 /// The oldest API version that is spoken: Docker 20.10's.
 const OLDEST: u32 = 41;
 /// The newest API version that is spoken: that of bollard's types.
 const NEWEST: u32 = API_DEFAULT_VERSION.minor_version as u32;
 
-pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub(super) type Body = UnsyncBoxBody<Bytes, BoxError>;
 
 /// What the engine says of itself.
@@ -63,6 +66,22 @@ pub(super) struct Wire {
     idle: Mutex<Vec<Idle>>,
     /// Streams that are open now.
     pub(super) streams: AtomicUsize,
+}
+
+/// Counts a stream as long as it is open.
+pub(super) struct Open(Arc<Wire>);
+
+impl Open {
+    pub(super) fn new(wire: Arc<Wire>) -> Self {
+        wire.streams.fetch_add(1, Ordering::Relaxed);
+        Self(wire)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 struct Idle {
@@ -136,23 +155,64 @@ impl Wire {
         decode(&self.get(path).await?)
     }
 
-    /// Sends JSON, or nothing, with a method to a path and reads the answer.
-    pub(super) async fn send_json(
+    /// Sends a request that changes something, with this JSON or nothing as its body, and reads the
+    /// answer within `limit`.
+    pub(super) async fn change(
         &self,
-        method: &Method,
+        method: Method,
         path: &str,
-        json: Option<&serde_json::Value>,
+        json: Option<&str>,
+        limit: Duration,
     ) -> Result<Bytes, Fault> {
-        let mut request = Request::builder().method(method).uri(path);
-        if json.is_some() {
-            request = request.header(CONTENT_TYPE, "application/json");
-        }
-        let body = Full::from(json.map(ToString::to_string).unwrap_or_default());
-        let request = request
-            .body(UnsyncBoxBody::new(body.map_err(|never| match never {})))
-            .map_err(|e| Fault::Garbage(format!("{path}: {e}")))?;
-        let (status, body) = self.read(self.versioned(request).await?).await?;
-        if status.is_success() { Ok(body) } else { Err(Fault::answer(status.as_u16(), &body)) }
+        // Outside of the limit, so that a call that never left is not told as one that may have run.
+        self.prefix().await.map_err(Fault::unsent)?;
+        let ask = || async {
+            let request = change(method.clone(), path, json)?;
+            let (status, body) = self.read(self.versioned(request).await?).await?;
+            if status.is_success() { Ok(body) } else { Err(Fault::answer(status.as_u16(), &body)) }
+        };
+        within(limit, async {
+            match ask().await {
+                // The engine refused it unseen, so it has not run.
+                Err(fault) if self.renegotiates(&fault) => ask().await,
+                other => other,
+            }
+        })
+        .await
+    }
+
+    /// Gets a path whose answer is long, in pieces as they come. The answer's head must come within
+    /// 30 s; after that there is no limit. Unlike a `Raw` stream it knows its end from a broken
+    /// connection.
+    pub(super) async fn download(
+        self: &Arc<Self>,
+        path: &str,
+    ) -> Result<impl Stream<Item = Result<Bytes, Fault>> + Send + 'static + use<>, Fault> {
+        let ask = || async {
+            let response = self.versioned(get(path)?).await?;
+            if response.status().is_success() {
+                return Ok(response.into_body());
+            }
+            let (status, body) = self.read(response).await?;
+            Err(Fault::answer(status.as_u16(), &body))
+        };
+        let body = within(TIMEOUT, async {
+            match ask().await {
+                Err(fault) if self.renegotiates(&fault) => ask().await,
+                other => other,
+            }
+        });
+        let body = body.await?;
+        let open = Open::new(self.clone());
+        let pieces = body.into_data_stream().ready_chunks(GATHERED).map(move |frames| {
+            let _ = &open;
+            let frames: Result<Vec<Bytes>, _> = frames.into_iter().collect();
+            Ok(match frames.map_err(|e| fault(&e))?.as_slice() {
+                [one] => one.clone(),
+                many => many.concat().into(),
+            })
+        });
+        Ok(pieces)
     }
 
     /// Agrees with the engine on an API version, as new as both speak. Done again before the next
@@ -312,6 +372,16 @@ impl Wire {
 fn get(path: &str) -> Result<Request<Body>, Fault> {
     let body = UnsyncBoxBody::new(Empty::new().map_err(|never| match never {}));
     Request::get(path).body(body).map_err(|e| Fault::Garbage(format!("{path}: {e}")))
+}
+
+fn change(method: Method, path: &str, json: Option<&str>) -> Result<Request<Body>, Fault> {
+    let request = Request::builder().method(method).uri(path);
+    let request = match json {
+        Some(_) => request.header(CONTENT_TYPE, "application/json"),
+        None => request,
+    };
+    let body = Full::from(json.unwrap_or_default().to_owned()).map_err(|never| match never {});
+    request.body(UnsyncBoxBody::new(body)).map_err(|e| Fault::Garbage(format!("{path}: {e}")))
 }
 
 pub(super) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Fault> {
