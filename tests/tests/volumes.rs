@@ -55,6 +55,45 @@ fn volumes_are_made_shown_and_removed_in_dockers_words() {
 }
 
 #[test]
+fn a_system_prune_removes_all_that_is_unused_and_fits() {
+    scenario(async |world| {
+        let controller = world.controller().await?;
+        let _agent = world.agent(&controller, "web-1").await?;
+        let dockctl = controller.dockctl().await?;
+        let docker = world.docker();
+        let _tidy = world.tidy(&docker);
+        let (key, value) = docker.label();
+        let label = format!("{key}={value}");
+        let ended = docker.run("ended", "true").await?;
+        docker.cli(&["wait", &ended.name]).await?;
+        let runs = docker.run("runs", "exec sleep 100000").await?;
+        let (volume, network) = (world.own("v"), world.own("n"));
+        docker.cli(&["volume", "create", "--label", &label, &volume]).await?;
+        docker.cli(&["network", "create", "--internal", "--label", &label, &network]).await?;
+        let change = format!("LABEL {label}");
+        let empty = world.dir("empty")?.join("empty.tar");
+        std::fs::write(&empty, [0; 10240])?;
+        let image =
+            docker.cli(&["import", "-c", &change, empty.to_str().context("UTF-8")?]).await?;
+
+        let filter = format!("label={label}");
+        let said = dockctl.ok(&["system", "prune", "-f", "--volumes", "--filter", &filter]).await?;
+        for (kind, name) in [
+            ("Containers", &ended.id),
+            ("Networks", &network),
+            ("Volumes", &volume),
+            ("Images", &image),
+        ] {
+            ensure!(said.contains(&format!("Deleted {kind}:\n")), "{said}");
+            ensure!(said.contains(&format!("{name}\n")), "{said}");
+        }
+        ensure!(said.ends_with("B\n") && said.contains("Total reclaimed space: "), "{said}");
+        docker.inspect(&runs.name, "{{.Id}}").await?;
+        Ok(())
+    });
+}
+
+#[test]
 fn the_disk_is_told_as_the_engine_tells_it() {
     scenario(async |world| {
         let controller = world.controller().await?;

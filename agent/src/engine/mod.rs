@@ -25,6 +25,8 @@ mod stats;
 #[cfg(test)]
 mod tests;
 mod transfer;
+#[cfg(test)]
+mod transfer_tests;
 mod volumes;
 mod wire;
 
