@@ -33,10 +33,19 @@ impl Process {
     /// # Errors
     /// When the program cannot be started.
     pub fn spawn(name: &str, mut command: Command, dir: &Path) -> Result<Self> {
+        command.stdin(Stdio::null());
+        Self::spawn_with_input(name, command, dir)
+    }
+
+    /// The same with the standard input that `command` has.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn spawn_with_input(name: &str, mut command: Command, dir: &Path) -> Result<Self> {
         let n = STARTED.fetch_add(1, Ordering::Relaxed);
         let out = dir.join(format!("{n:02}-{name}.out"));
         let log = dir.join(format!("{n:02}-{name}.log"));
-        command.stdin(Stdio::null()).stdout(File::create(&out)?).stderr(File::create(&log)?);
+        command.stdout(File::create(&out)?).stderr(File::create(&log)?);
         let child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
         Ok(Self { child, name: name.to_owned(), out, log })
     }
@@ -44,6 +53,16 @@ impl Process {
     /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// How many sockets it holds open now.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn sockets(&self) -> Result<usize> {
+        let open = fs::read_dir(format!("/proc/{}/fd", self.pid()))?;
+        let targets = open.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
+        Ok(targets.filter(|to| to.to_string_lossy().starts_with("socket:")).count())
     }
 
     /// How many files, sockets among them, it has open.

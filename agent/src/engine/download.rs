@@ -16,10 +16,10 @@ use super::{
 const GATHERED: usize = 2;
 
 /// Counts a stream as long as it is open.
-struct Open(Arc<Wire>);
+pub(super) struct Open(Arc<Wire>);
 
 impl Open {
-    fn new(wire: Arc<Wire>) -> Self {
+    pub(super) fn new(wire: Arc<Wire>) -> Self {
         wire.streams.fetch_add(1, Ordering::Relaxed);
         Self(wire)
     }

@@ -1,7 +1,7 @@
 //! Images: what one is, its names, its way from and to registries, and as tar archives. Every name is
 //! checked before it goes into a URL.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use dockctl_api::{
@@ -11,7 +11,7 @@ use dockctl_api::{
         PushImageRequest, RemoveImageRequest, RemoveImageResponse,
     },
 };
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt as _};
 use http::Method;
 use prost_types::Timestamp;
 use serde::Deserialize;
@@ -22,7 +22,6 @@ use super::{
     fault::Call,
     filters,
     names::{self, encode, image_path, split_image},
-    raw::{Raw, lost},
     registry,
     transfer::{Post, Told},
     wire::TIMEOUT,
@@ -30,11 +29,8 @@ use super::{
 
 /// How long the engine may take to remove what it was asked to: a disk full of small files is slow.
 pub(super) const REMOVAL: Duration = Duration::from_secs(600);
-/// How long the engine may take before the first byte of a saved image: it writes all of the archive
-/// to its own disk first.
-const SAVE_BEGINS: Duration = Duration::from_secs(3600);
-/// The longest piece of a saved image, bytes.
-const PIECE: usize = 256 << 10;
+/// Frames that are handed on as one piece, which has 1 MiB at most.
+const GATHERED: usize = 2;
 
 /// One line of the engine's list of what it removed.
 #[derive(Deserialize)]
@@ -145,8 +141,8 @@ impl Engine {
         self.post(Post { call: Call::new("POST /images/{name}/push"), path, headers }).await
     }
 
-    /// Images as one tar archive, in pieces. It reads when it is polled, and dropping it closes the
-    /// socket.
+    /// Images as one tar archive, in pieces. The engine writes all of it to its own disk first, so that
+    /// the first may be long in coming.
     pub(crate) async fn save_images(
         &self,
         images: &[String],
@@ -159,25 +155,14 @@ impl Engine {
             .map(|image| Ok(format!("names={}", encode(names::image("images", image)?))))
             .collect();
         let path = format!("/images/get?{}", names?.join("&"));
-        let call = Call::new("GET /images/get");
-        let raw = Raw::request(&self.wire, "GET", &path, SAVE_BEGINS).await;
-        let raw = raw.map_err(|fault| self.wire.status(&fault, call))?;
-        let wire = Arc::clone(&self.wire);
-        Ok(futures_util::stream::unfold(Some(raw), move |raw| {
-            let wire = wire.clone();
-            async move {
-                let mut raw = raw?;
-                while raw.buffer.len() < PIECE {
-                    match raw.fill().await {
-                        Ok(0) => break,
-                        Ok(_) => {}
-                        Err(e) => return Some((Err(wire.status(&lost(&e), call)), None)),
-                    }
-                }
-                let length = raw.buffer.len().min(PIECE);
-                let piece = raw.buffer.split_to(length).freeze();
-                (!piece.is_empty()).then_some((Ok(piece), Some(raw)))
-            }
+        let pieces = self.get_bytes(Call::new("GET /images/get"), &path).await?;
+        // hyper makes no frame longer than 408 KiB.
+        Ok(pieces.ready_chunks(GATHERED).map(|pieces| {
+            let pieces: Vec<Bytes> = pieces.into_iter().collect::<Result<_, _>>()?;
+            Ok(match pieces.as_slice() {
+                [one] => one.clone(),
+                many => many.concat().into(),
+            })
         }))
     }
 

@@ -37,6 +37,8 @@ mod tar_check;
 #[cfg(test)]
 mod tests;
 mod transfer;
+#[cfg(test)]
+mod transfer_tests;
 mod tunnel;
 mod upload;
 mod volumes;

@@ -1,12 +1,9 @@
-//! Long requests: bytes that are streamed to the engine, and answers that come for as long as the work
-//! takes, as lines of JSON that become `Progress`. Used by `images` and `build`. Each has a connection
+//! Long requests: bytes that are streamed to the engine or from it, and answers that come for as long as
+//! the work takes, as lines of JSON that become `Progress`. Used by `images` and `build`. Each has a connection
 //! of its own that ends when its answer is dropped, and with it the engine's work; a request's bytes
 //! are taken from the caller only as fast as the engine takes them.
 
-use std::{
-    pin::Pin,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{pin::Pin, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use dockctl_api::{
@@ -25,6 +22,7 @@ use tonic::{Code, Status};
 
 use super::{
     Engine,
+    download::Open,
     fault::{Call, Fault},
     wire::{self, Body, Wire, decode},
 };
@@ -49,12 +47,7 @@ struct Answer {
     body: Incoming,
     wire: Arc<Wire>,
     _connection: AbortOnDropHandle<()>,
-}
-
-impl Drop for Answer {
-    fn drop(&mut self) {
-        self.wire.streams.fetch_sub(1, Ordering::Relaxed);
-    }
+    _open: Open,
 }
 
 impl Engine {
@@ -63,7 +56,7 @@ impl Engine {
         let (headers, path) = (post.headers, post.path);
         let ask = async || {
             let empty = UnsyncBoxBody::new(Empty::new().map_err(|never| match never {}));
-            open(&self.wire, &path, &headers, empty).await
+            open(&self.wire, Method::POST, &path, &headers, empty).await
         };
         let answer = match ask().await {
             Err(fault) if self.wire.renegotiates(&fault) => ask().await,
@@ -83,12 +76,44 @@ impl Engine {
         let body = UnsyncBoxBody::new(StreamBody::new(frames));
         let mut headers = post.headers;
         headers.push(("content-type", HeaderValue::from_static("application/x-tar")));
-        let answer = open(&self.wire, &post.path, &headers, body).await;
+        let answer = open(&self.wire, Method::POST, &post.path, &headers, body).await;
         if let Err(fault) = &answer {
             // The bytes are gone, so that only the next call speaks the new version.
             self.wire.renegotiates(fault);
         }
         self.progress(post.call, answer)
+    }
+
+    /// Gets bytes, in pieces as they come. A connection that breaks is an error, never an end.
+    pub(super) async fn get_bytes(
+        &self,
+        call: Call<'static>,
+        path: &str,
+    ) -> Result<impl Stream<Item = Result<Bytes, Status>> + Send + use<>, Status> {
+        let ask = async || {
+            let empty = UnsyncBoxBody::new(Empty::new().map_err(|never| match never {}));
+            open(&self.wire, Method::GET, path, &[], empty).await
+        };
+        let answer = match ask().await {
+            Err(fault) if self.wire.renegotiates(&fault) => ask().await,
+            other => other,
+        };
+        let answer = answer.map_err(|fault| self.wire.status(&fault, call))?;
+        Ok(futures_util::stream::unfold(Some(answer), move |answer| async move {
+            let mut answer = answer?;
+            loop {
+                return match answer.body.frame().await? {
+                    Ok(frame) => match frame.into_data() {
+                        Ok(data) => Some((Ok(data), Some(answer))),
+                        Err(_) => continue,
+                    },
+                    Err(error) => {
+                        let status = answer.wire.status(&wire::fault(&error), call);
+                        Some((Err(status), None))
+                    }
+                };
+            }
+        }))
     }
 
     fn progress(&self, call: Call<'_>, answer: Result<Answer, Fault>) -> Result<Told, Status> {
@@ -109,12 +134,13 @@ impl Engine {
 
 async fn open(
     wire: &Arc<Wire>,
+    method: Method,
     path: &str,
     headers: &[(&'static str, HeaderValue)],
     body: Body,
 ) -> Result<Answer, Fault> {
     let prefix = wire.prefix().await.map_err(Fault::unsent)?;
-    let mut request = Request::builder().method(Method::POST).uri(prefix + path);
+    let mut request = Request::builder().method(method).uri(prefix + path);
     request = request.header(HOST, "docker");
     for (name, value) in headers {
         request = request.header(*name, value);
@@ -134,8 +160,9 @@ async fn open(
         let body = body.map(|body| body.to_bytes()).unwrap_or_default();
         return Err(Fault::answer(status.as_u16(), &body));
     }
-    wire.streams.fetch_add(1, Ordering::Relaxed);
-    Ok(Answer { body: response.into_body(), wire: wire.clone(), _connection: connection })
+    let open = Open::new(wire.clone());
+    let body = response.into_body();
+    Ok(Answer { body, wire: wire.clone(), _connection: connection, _open: open })
 }
 
 struct Lines {

@@ -42,7 +42,7 @@ const OLDEST: u32 = 41;
 /// The newest API version that is spoken: that of bollard's types.
 const NEWEST: u32 = API_DEFAULT_VERSION.minor_version as u32;
 
-pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub(super) type Body = UnsyncBoxBody<Bytes, BoxError>;
 
 /// What the engine says of itself.

@@ -151,12 +151,12 @@ pub(crate) struct PruneAll {
     #[arg(short, long)]
     pub(crate) all: bool,
     #[command(flatten)]
-    pub(crate) prune: Prune,
+    pub(crate) prune: Pruning,
 }
 
 /// A prune.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Prune {
+pub(crate) struct Pruning {
     #[command(flatten)]
     pub(crate) on: On,
     /// Do not ask.

@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use super::images::{On, Prune, PruneAll};
+use super::images::{On, PruneAll, Pruning};
 
 /// `volumes`.
 #[derive(Debug, Subcommand)]
@@ -99,7 +99,7 @@ pub(crate) enum Networks {
         networks: Vec<String>,
     },
     /// Remove networks that no container uses.
-    Prune(Prune),
+    Prune(Pruning),
     /// Connect a container to a network.
     Connect {
         #[command(flatten)]
@@ -191,7 +191,7 @@ pub(crate) enum System {
         #[arg(long)]
         volumes: bool,
         #[command(flatten)]
-        prune: Prune,
+        prune: Pruning,
     },
 }
 

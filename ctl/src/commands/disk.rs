@@ -11,7 +11,7 @@ use super::{Ctx, df, host, image, networks, volumes};
 use crate::{
     args::{
         self, Format,
-        images::Prune,
+        images::Pruning,
         stores::{Builder, System},
     },
     client::LARGEST_ANSWER,
@@ -93,7 +93,7 @@ async fn prune_containers(
 }
 
 /// In docker's order, since what a removed container used is unused after it.
-async fn prune_system(ctx: &Ctx, all: bool, with_volumes: bool, args: Prune) -> Result<()> {
+async fn prune_system(ctx: &Ctx, all: bool, with_volumes: bool, args: Pruning) -> Result<()> {
     let agent = host::agent(ctx, &args.on).await?;
     host::confirm_prune(ctx, args.force, &warning(&agent, all, with_volumes, &args.filter))?;
     let filters = args.filter;

@@ -13,7 +13,7 @@ use dockctl_api::{
 use super::{Ctx, host, volumes::deleted};
 use crate::{
     args::{
-        images::{On, Prune},
+        images::{On, Pruning},
         stores::{CreateNetwork, List, Networks},
     },
     client::LARGEST_ANSWER,
@@ -166,7 +166,7 @@ async fn remove(ctx: &Ctx, on: &On, force: bool, networks: &[String]) -> Result<
     host::each(ctx, networks, one).await
 }
 
-async fn prune(ctx: &Ctx, args: Prune) -> Result<()> {
+async fn prune(ctx: &Ctx, args: Pruning) -> Result<()> {
     let agent = host::agent(ctx, &args.on).await?;
     let warning = format!(
         "This will remove all custom networks not used by at least one container on {}.",

@@ -232,7 +232,7 @@ mod tests {
     fn lines_never_wrap_and_hold_no_escapes() {
         let mut view = view(Some(20));
         let text = view.text(&layer("a\x1b[2J", &"long ".repeat(20), 5, 9));
-        assert_eq!(text, "\x1b[2Ka: long long long lo\n".replace("long long lo", "long long l"));
+        assert_eq!(text, "\x1b[2Ka: long long long l\n");
         let stream = Progress { stream: "x\x1b[31my\n".to_owned(), ..Progress::default() };
         assert_eq!(view.text(&stream), "xy\n");
     }
