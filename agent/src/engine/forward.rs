@@ -144,7 +144,7 @@ impl Facts {
             let gateways = [&network.gateway, &network.ipv6_gateway];
             for text in [&network.ip_address, &network.global_ipv6_address] {
                 let Ok(address) = text.parse::<IpAddr>() else { continue };
-                if gateways.iter().any(|gateway| *gateway == text) {
+                if gateways.contains(&text) {
                     refused = Some("a gateway's");
                 } else if let Some(why) = forbidden(address, is_own) {
                     refused = Some(why);

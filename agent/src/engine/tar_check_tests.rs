@@ -241,7 +241,7 @@ proptest! {
                     .filter(|p| !p.is_empty() && *p != b".").collect();
                 prop_assert!(!name.starts_with(b"/") && !parts.contains(&&b".."[..]));
                 for n in 1..parts.len() {
-                    prop_assert!(!links.contains(&parts[..n].to_vec()), "{:?}", parts);
+                    prop_assert!(!links.contains(&parts[..n]), "{:?}", parts);
                 }
                 if *kind == b'2' {
                     links.insert(parts);
