@@ -24,18 +24,31 @@ pub(crate) async fn wait<T>(
         return work.await;
     }
     let (start, mut err) = (Instant::now(), io::stderr());
-    let mut last = 0;
     loop {
-        let tick = tokio::time::timeout(EVERY, &mut work).await;
-        if let Ok(done) = tick {
+        if let Ok(done) = tokio::time::timeout(EVERY, &mut work).await {
             // What cannot be shown is no reason to fail.
             let _ = write!(err, "\r\x1b[K").and_then(|()| err.flush());
             return done;
         }
-        let now = bytes();
-        let rate = if now > last { now as f64 / start.elapsed().as_secs_f64() } else { 0.0 };
-        last = now;
-        let (now, rate) = (decimal_size(now, 4), decimal_size(rate as u64, 3));
-        let _ = write!(err, "\r\x1b[K{what}: {now}, {rate}/s").and_then(|()| err.flush());
+        let line = line(what, bytes(), start.elapsed());
+        let _ = write!(err, "\r\x1b[K{line}").and_then(|()| err.flush());
+    }
+}
+
+/// The bytes so far, and the rate since the beginning.
+fn line(what: &str, bytes: u64, since: Duration) -> String {
+    let rate = bytes as f64 / since.as_secs_f64().max(0.001);
+    format!("{what}: {}, {}/s", decimal_size(bytes, 4), decimal_size(rate as u64, 3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_and_rate_are_shown_in_dockers_units() {
+        let two = Duration::from_secs(2);
+        assert_eq!(line("copying", 123_400_000, two), "copying: 123.4MB, 61.7MB/s");
+        assert_eq!(line("copying", 0, Duration::ZERO), "copying: 0B, 0B/s");
     }
 }
