@@ -250,6 +250,9 @@ impl TarCheck {
             Ok(parts) => parts,
             Err(why) => return refuse(why),
         };
+        if parts.is_empty() && header.kind != b'5' {
+            return refuse("it would replace the directory itself");
+        }
         if self.is_through_a_link(&parts) {
             return refuse("it lies beyond a symbolic link of the same archive");
         }

@@ -18,8 +18,8 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{Agent, ResponseStream};
 
-/// The largest piece, bytes.
-const PIECE: usize = 64 << 10;
+/// The largest piece, bytes: with all that frames it, one HTTP/2 frame of the link.
+const PIECE: usize = (64 << 10) - 64;
 
 #[tonic::async_trait]
 impl ForwardService for Agent {

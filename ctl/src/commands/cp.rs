@@ -2,16 +2,13 @@
 //! `plan`'s business, and docker's; files are read and written on a thread of their own (`pack`, `unpack`),
 //! with a bounded number of pieces between it and the call.
 
+mod local;
 mod pack;
 mod pieces;
 mod plan;
 mod unpack;
 
-use std::{
-    fs, io,
-    path::{Path, absolute},
-    sync::Mutex,
-};
+use std::{io, path::Path, sync::Mutex};
 
 use bytes::Bytes;
 use dockctl_api::{
@@ -36,7 +33,7 @@ use crate::{
         clean,
         human::decimal_size,
         printer::{Printer, To},
-        progress,
+        rate,
     },
     refs::Ref,
     resolve::{self, Target},
@@ -48,8 +45,6 @@ use plan::{Destination, Plan, Source};
 const MODE_DIR: u32 = 1 << 31;
 const MODE_LINK: u32 = 1 << 27;
 const MODE_ODD: u32 = MODE_LINK | 1 << 26 | 1 << 25 | 1 << 24 | 1 << 21 | 1 << 19;
-/// Links that are followed one after the other, as docker has it.
-const MAX_LINKS: usize = 10;
 
 /// One side of a copy.
 enum Place {
@@ -107,29 +102,31 @@ pub(crate) async fn run(ctx: &Ctx, args: Cp) -> Result<()> {
         ctx,
         keep_owners: args.archive,
         follow: args.follow_link,
-        shown: !args.quiet && ctx.term.err && ctx.term.out,
+        shown: !args.quiet && ctx.term.err && ctx.term.out && args.destination != "-",
         bytes: Count::default(),
     };
-    let done = match (place(&args.source)?, place(&args.destination)?) {
+    let to = match (place(&args.source)?, place(&args.destination)?) {
         (Place::Container(from, path), Place::Local(to)) => {
             let from = Remote::find(ctx, &from, path).await?;
-            let result = copy.out_of_container(&from, &to).await;
-            (from.told(ctx, result).await?, to)
+            let result = copy.bring_out(&from, &to).await;
+            from.told(ctx, result).await?;
+            to
         }
         (Place::Local(from), Place::Container(to, path)) => {
             let to = Remote::find(ctx, &to, path).await?;
-            let result = copy.into_container(&from, &to).await;
-            (to.told(ctx, result).await?, to.shown())
+            let result = copy.bring_in(&from, &to).await;
+            to.told(ctx, result).await?;
+            to.shown()
         }
         (Place::Container(from, source), Place::Container(to, path)) => {
             let from = Remote::find(ctx, &from, source).await?;
             let to = Remote::find(ctx, &to, path).await?;
-            (copy.across(&from, &to).await?, to.shown())
+            copy.across(&from, &to).await?;
+            to.shown()
         }
         _ => return Err(Error::usage("must specify at least one container source")),
     };
-    let ((), to) = done;
-    if copy.shown && to != "-" {
+    if copy.shown {
         let size = decimal_size(copy.bytes.get(), 3);
         ctx.term.notice(&format!("Successfully copied {size} to {}", clean(&to)));
     }
@@ -148,15 +145,15 @@ struct Copy<'a> {
 
 impl Copy<'_> {
     /// From a container to this machine.
-    async fn out_of_container(&self, from: &Remote, to: &str) -> Result<()> {
+    async fn bring_out(&self, from: &Remote, to: &str) -> Result<()> {
         if to == "-" {
             let (_, archive) = self.open(from).await?;
             return self.print(archive).await;
         }
-        let to = local_path(to)?;
-        check_output(&to)?;
+        let to = local::path(to)?;
+        local::check_output(&to)?;
         let (source, archive) = self.open(from).await?;
-        let destination = local_destination(&to)?;
+        let destination = local::destination(&to)?;
         let Plan { dir, rename } = plan::plan(&source, &destination).map_err(failed)?;
         let (queue, reader) = pieces::download();
         let written = Count::default();
@@ -166,7 +163,7 @@ impl Copy<'_> {
         let (pumped, unpacked) = self.watched(work).await;
         let result = match (pumped, unpacked) {
             (Err(error), _) => Err(error),
-            (Ok(()), Ok(unpacked)) => unpacked.map_err(local),
+            (Ok(()), Ok(unpacked)) => unpacked.map_err(local::failure),
             (Ok(()), Err(_)) => Err(failed("unpacking broke off")),
         };
         result.map_err(|error| {
@@ -179,7 +176,7 @@ impl Copy<'_> {
     }
 
     /// From this machine into a container.
-    async fn into_container(&self, from: &str, to: &Remote) -> Result<()> {
+    async fn bring_in(&self, from: &str, to: &Remote) -> Result<()> {
         let destination = self.destination(to).await?;
         if from == "-" {
             if !destination.is_dir {
@@ -189,7 +186,7 @@ impl Copy<'_> {
             let read = |out: &mut PieceWriter| out.copy_all(io::stdin().lock());
             return self.upload(&to.target, destination.path, read).await;
         }
-        let source = local_source(&local_path(from)?, self.follow)?;
+        let source = local::source(&local::path(from)?, self.follow)?;
         let Plan { dir, rename } = plan::plan(&source, &destination).map_err(failed)?;
         let (parent, last) = plan::split(&source.path);
         let path = plan::join(&parent, &last);
@@ -333,15 +330,14 @@ impl Copy<'_> {
                 CopyServiceClient::new(channel).write_archive(requests).await
             }
         });
-        let result = self.watched(async {
+        let work = self.watched(async {
             tokio::select! {
                 biased;
-                Ok(error) = failure => Err(local(error)),
+                Ok(error) = failure => Err(local::failure(error)),
                 answer = call => answer.map(drop),
             }
         });
-        let result = result.await;
-        result.map_err(|error| match self.bytes.get() {
+        work.await.map_err(|error| match self.bytes.get() {
             0 => error,
             sent => error.hint(format!(
                 "{} were on their way, of which a part may have been unpacked",
@@ -375,7 +371,8 @@ impl Copy<'_> {
     }
 
     async fn watched<T>(&self, work: impl Future<Output = T>) -> T {
-        progress::wait(self.shown, "copying", || self.bytes.get(), work).await
+        let work = Box::pin(work); // Large and seldom, so that it is kept out of every caller's future.
+        rate::wait(self.shown, "copying", || self.bytes.get(), work).await
     }
 }
 
@@ -404,83 +401,6 @@ async fn pump(
 
 fn failed(why: impl Into<String>) -> Error {
     Error::new(Exit::Failed, why)
-}
-
-/// A failure of this machine's own files.
-fn local(error: io::Error) -> Error {
-    failed(clean(&error.to_string()))
-}
-
-fn local_path(text: &str) -> Result<String> {
-    let path = absolute(text)?;
-    let path = path.to_str().ok_or_else(|| Error::usage("the path is not UTF-8"))?;
-    Ok(plan::keep_assertion(plan::clean(path), text))
-}
-
-/// docker's check of a place to write to.
-fn check_output(path: &str) -> Result<()> {
-    let parent = plan::split(&plan::clean(path)).0;
-    if fs::metadata(&parent).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
-        let why = format!("invalid output path: directory \"{}\" does not exist", clean(&parent));
-        return Err(failed(why));
-    }
-    match fs::metadata(path) {
-        Ok(meta) if !meta.is_dir() && !meta.is_file() => Err(failed(format!(
-            "invalid output path: \"{}\" must be a directory or a regular file",
-            clean(path)
-        ))),
-        _ => Ok(()),
-    }
-}
-
-/// A path of this machine to copy from.
-fn local_source(path: &str, follow: bool) -> Result<Source> {
-    let at = |what: &str, error: io::Error| {
-        let why = match error.kind() {
-            io::ErrorKind::NotFound => "no such file or directory".to_owned(),
-            _ => error.to_string(),
-        };
-        failed(format!("{what} {}: {why}", clean(path)))
-    };
-    let resolve = |path: &str| -> Result<String> {
-        let resolved = fs::canonicalize(path).map_err(|e| at("lstat", e))?;
-        let text = resolved.to_str().ok_or_else(|| failed("the path is not UTF-8"))?;
-        Ok(text.to_owned())
-    };
-    let (resolved, rebase) = if follow {
-        plan::followed(path, &resolve(path)?)
-    } else {
-        let (parent, last) = path.rsplit_once('/').unwrap_or(("", path));
-        let parent = resolve(&format!("{parent}/"))?;
-        let resolved = format!("{}/{last}", parent.trim_end_matches('/'));
-        let renamed = path.ends_with('/') && plan::base(path) != plan::base(&resolved);
-        (resolved, renamed.then(|| plan::base(path).to_owned()))
-    };
-    let meta = fs::symlink_metadata(&resolved).map_err(|e| at("lstat", e))?;
-    Ok(Source { path: resolved, is_dir: meta.is_dir(), rebase })
-}
-
-/// A path of this machine to copy to; links there are followed.
-fn local_destination(path: &str) -> Result<Destination> {
-    let mut at = path.to_owned();
-    for _ in 0..=MAX_LINKS {
-        match fs::symlink_metadata(&at) {
-            Ok(meta) if meta.is_symlink() => {
-                let target = fs::read_link(&at).map_err(local)?;
-                let target = target.to_str().ok_or_else(|| failed("a link is not UTF-8"))?;
-                at = plan::target_of(&at, target);
-            }
-            Ok(meta) => return Ok(Destination { path: at, exists: true, is_dir: meta.is_dir() }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if !fs::metadata(plan::split(&at).0).map_err(local)?.is_dir() {
-                    return Err(failed("not a directory"));
-                }
-                return Ok(Destination { path: at, exists: false, is_dir: false });
-            }
-            Err(error) => return Err(local(error)),
-        }
-    }
-    Err(failed(format!("too many symlinks in {}", clean(path))))
 }
 
 #[cfg(test)]

@@ -42,8 +42,8 @@ use crate::{
 
 /// Connections at once; more wait to be accepted.
 const MOST: usize = 256;
-/// The largest piece, bytes.
-const PIECE: usize = 64 << 10;
+/// The largest piece, bytes: with all that frames it, one HTTP/2 frame of the link.
+const PIECE: usize = (64 << 10) - 64;
 
 /// `dockctl port-forward REF [LOCAL:]PORT...`.
 pub(crate) async fn run(ctx: &Ctx, args: PortForward) -> Result<()> {

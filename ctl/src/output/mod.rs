@@ -6,6 +6,7 @@ pub(crate) mod human;
 pub(crate) mod json;
 pub(crate) mod printer;
 pub(crate) mod progress;
+pub(crate) mod rate;
 pub(crate) mod spinner;
 pub(crate) mod table;
 
