@@ -45,6 +45,9 @@ impl Drop for Tidy {
         self.remove(&["ps", "-a", "--format", "{{.Names}}"], &["rm", "-f", "-v"]);
         self.remove(&["network", "ls", "--format", "{{.Name}}"], &["network", "rm"]);
         self.remove(&["volume", "ls", "-q"], &["volume", "rm", "-f"]);
+        // Builds leave images without a name; a filter takes only those that have the scenario's label.
+        let label = format!("label=dockctl.test={}", self.prefix.trim_end_matches('-'));
+        let _ = self.docker(&["image", "prune", "-f", "--filter", &label]);
         self.remove(&["images", "--format", "{{.Repository}}:{{.Tag}}"], &["rmi", "-f"]);
     }
 }

@@ -45,6 +45,8 @@ fn a_build_takes_its_context_and_flags_and_prints_as_it_goes() {
             ],
         )?;
         let image = format!("{}:1", world.own("built"));
+        let (key, value) = docker.label();
+        let label = format!("{key}={value}");
         let said = dockctl
             .ok(&[
                 "build",
@@ -53,7 +55,8 @@ fn a_build_takes_its_context_and_flags_and_prints_as_it_goes() {
                 "--build-arg",
                 "WHO=me",
                 "--label",
-                "l=1",
+                &label,
+                "--no-cache",
                 "--target",
                 "first",
                 "--network",
@@ -72,8 +75,9 @@ fn a_build_takes_its_context_and_flags_and_prints_as_it_goes() {
             list == "/context/.dockerignore\n/context/a\n/context/d/e/b\n/context/keep.tmp",
             "{list}"
         );
-        let label = docker.cli(&["image", "inspect", "-f", "{{.Config.Labels.l}}", &image]).await?;
-        ensure!(label == "1");
+        let template = format!("{{{{index .Config.Labels \"{key}\"}}}}");
+        let labelled = docker.cli(&["image", "inspect", "-f", &template, &image]).await?;
+        ensure!(labelled == value, "{labelled}");
 
         // A Dockerfile from elsewhere, and only the id.
         let other = context(world, &[("Other", "FROM scratch\nCOPY a /\n")])?.join("Other");

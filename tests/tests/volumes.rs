@@ -67,8 +67,9 @@ fn a_system_prune_removes_all_that_is_unused_and_fits() {
         let ended = docker.run("ended", "true").await?;
         docker.cli(&["wait", &ended.name]).await?;
         let runs = docker.run("runs", "exec sleep 100000").await?;
-        let (volume, network) = (world.own("v"), world.own("n"));
-        docker.cli(&["volume", "create", "--label", &label, &volume]).await?;
+        let (named, network) = (world.own("v"), world.own("n"));
+        docker.cli(&["volume", "create", "--label", &label, &named]).await?;
+        let volume = docker.cli(&["volume", "create", "--label", &label]).await?;
         docker.cli(&["network", "create", "--internal", "--label", &label, &network]).await?;
         let change = format!("LABEL {label}");
         let empty = world.dir("empty")?.join("empty.tar");
@@ -88,7 +89,10 @@ fn a_system_prune_removes_all_that_is_unused_and_fits() {
             ensure!(said.contains(&format!("{name}\n")), "{said}");
         }
         ensure!(said.ends_with("B\n") && said.contains("Total reclaimed space: "), "{said}");
+        // What runs is spared, and what has a name.
         docker.inspect(&runs.name, "{{.Id}}").await?;
+        docker.cli(&["volume", "inspect", &named]).await?;
+        ensure!(!said.contains(&named), "{said}");
         Ok(())
     });
 }

@@ -29,8 +29,8 @@ impl Engine {
 }
 
 fn query(options: &BuildOptions) -> Result<String, Status> {
-    // Version 1 is the engine's own builder; it removes its containers also after a failure, as
-    // docker's client asks for a build without a session.
+    // Version 1 is the engine's own builder. Its containers go after a failure too: nobody would look for
+    // them on that host.
     let mut pairs = vec![("version", "1".to_owned()), ("rm", "1".to_owned())];
     pairs.push(("forcerm", "1".to_owned()));
     let mut text = |name, value: &str| {

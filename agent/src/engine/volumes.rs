@@ -2,14 +2,17 @@
 
 use std::collections::HashMap;
 
-use dockctl_api::v1::{
-    CreateVolumeRequest, ListVolumesResponse, PruneVolumesRequest, PruneVolumesResponse, Volume,
+use dockctl_api::{
+    error::{reason, status},
+    v1::{
+        CreateVolumeRequest, ListVolumesResponse, PruneVolumesRequest, PruneVolumesResponse, Volume,
+    },
 };
 use http::Method;
 use prost_types::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::{
     Engine,
@@ -102,8 +105,15 @@ impl Engine {
         let call = Call::new("POST /volumes/prune");
         let api = self.wire.api().await.map_err(Fault::unsent);
         let api = api.map_err(|fault| self.wire.status(&fault, call))?;
-        let filters = prune_filters(request, api)?;
-        let path = format!("/volumes/prune?filters={}", encode(&filters));
+        if !request.all && api < 42 {
+            return self.prune_anonymous(&request.filters).await;
+        }
+        let mut filters = request.filters.clone();
+        if request.all && api >= 42 {
+            filters.push("all=true".to_owned());
+        }
+        let path =
+            format!("/volumes/prune?filters={}", encode(&filters::json("filters", &filters)?));
         let answer = self.send(call, REMOVAL, Method::POST, &path, None).await?;
         let pruned: Pruned = self.read(call, &answer)?;
         Ok(PruneVolumesResponse {
@@ -111,15 +121,60 @@ impl Engine {
             space_reclaimed: pruned.space_reclaimed.unwrap_or(0),
         })
     }
+
+    /// An engine before API 1.42 would remove named volumes too and cannot be told to spare them, so the
+    /// anonymous ones are found by their names, 64 hexadecimal digits, and removed one by one.
+    async fn prune_anonymous(&self, filters: &[String]) -> Result<PruneVolumesResponse, Status> {
+        if let Some(filter) = filters.iter().find(|filter| !filter.starts_with("label=")) {
+            let why = format!("this engine cannot filter anonymous volumes by {filter:?}");
+            return Err(status(Code::FailedPrecondition, reason::DOCKER_ERROR, why, &[]));
+        }
+        let dangling = [filters, &["dangling=true".to_owned()]].concat();
+        let mut names: Vec<String> =
+            self.list_volumes(&dangling).await?.volumes.into_iter().map(|v| v.name).collect();
+        names.retain(|name| name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit()));
+        let mut gone = PruneVolumesResponse::default();
+        if names.is_empty() {
+            return Ok(gone);
+        }
+        let usage: Usage =
+            self.read(Call::new("GET /system/df"), self.disk_usage().await?.as_bytes())?;
+        for name in names {
+            match self.remove_volume(&name, false).await {
+                Ok(()) => {
+                    let volumes = usage.volumes.iter().flatten();
+                    let size = volumes.filter(|v| v.name == name).map(|v| v.usage_data.size);
+                    // An unknown size is -1.
+                    gone.space_reclaimed += u64::try_from(size.sum::<i64>()).unwrap_or(0);
+                    gone.deleted.push(name);
+                }
+                // It was taken into use, or removed, meanwhile.
+                Err(s) if matches!(s.code(), Code::FailedPrecondition | Code::NotFound) => {}
+                Err(status) => return Err(status),
+            }
+        }
+        Ok(gone)
+    }
 }
 
-/// An engine before API 1.42 removes named volumes always and does not know how to spare them.
-fn prune_filters(request: &PruneVolumesRequest, api: u32) -> Result<String, Status> {
-    let mut filters = request.filters.clone();
-    if request.all && api >= 42 {
-        filters.push("all=true".to_owned());
-    }
-    filters::json("filters", &filters)
+/// The part of the engine's disk usage that is read here.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Usage {
+    volumes: Option<Vec<Measured>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Measured {
+    name: String,
+    usage_data: Bytes,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Bytes {
+    size: i64,
 }
 
 impl From<Told> for Volume {
