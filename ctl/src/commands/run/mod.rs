@@ -57,7 +57,9 @@ pub(crate) async fn run(ctx: &Ctx, args: Run) -> Result<()> {
         Err(error) => match error.told() {
             Some(failure) => {
                 ctx.term.notice(&format!("dockctl: {failure}"));
-                Err(Error::program(code(&failure.message)))
+                // What has no reason was found wrong here, and was no program yet.
+                let made = error.has_a_reason();
+                Err(Error::program(if made { code(&failure.message) } else { NOT_RUN }))
             }
             None => Err(error),
         },
