@@ -126,7 +126,7 @@ async fn command(ctx: &Ctx, args: Args) -> Result<()> {
         Command::Networks(args) => commands::networks::run(ctx, args).await,
         Command::System(args) => commands::disk::system(ctx, args).await,
         Command::Builder(args) => commands::disk::builder(ctx, args).await,
-        Command::Top(top) => commands::top::run(ctx, &args.global, top).await,
+        Command::Top(top) => Box::pin(commands::top::run(ctx, &args.global, top)).await,
         Command::Version(args) => commands::system::version(ctx, args).await,
         Command::Ping(args) => commands::system::ping(ctx, args).await,
         Command::Info(args) => commands::system::info(ctx, args).await,
