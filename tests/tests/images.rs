@@ -178,6 +178,14 @@ fn a_saved_image_is_loaded_again_as_itself() {
         let said = dockctl.run(&["save", "-o", path, "no-such-image:1"]).await?.failed(4)?;
         ensure!(said.contains("web-1: "), "{said}");
         ensure!(fs::metadata(&file)?.len() > 5_000, "a failed save has spoilt the file");
+        // The engine's own words arrive although it reads no further.
+        let garbage = world.dir("garbage")?.join("garbage.tar");
+        fs::write(&garbage, &archive(world, 16 << 20).await?[700..])?;
+        let path = garbage.to_str().context("UTF-8")?;
+        let said = dockctl.run(&["load", "-i", path]).await?.failed(1)?;
+        ensure!(said.contains("web-1: ") && said.contains("invalid tar header"), "{said}");
+        let said = dockctl.run(&["import", path]).await?.failed(1)?;
+        ensure!(said.contains("web-1: ") && said.contains("invalid tar header"), "{said}");
         let said = dockctl.run(&["load", "-i", "/no/such/file"]).await?.failed(1)?;
         ensure!(said.contains("/no/such/file"), "{said}");
         Ok(())

@@ -191,3 +191,28 @@ impl From<Told> for Volume {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::{Fake, Reply, usual, version};
+    use super::*;
+
+    #[tokio::test]
+    async fn newer_engines_spare_named_volumes_themselves() {
+        let fake = Fake::new(|request| match request {
+            "GET /version" => version("1.44", "1.24"),
+            request if request.starts_with("POST /volumes/prune") => {
+                Reply::Json(200, r#"{"VolumesDeleted":["v"],"SpaceReclaimed":5}"#.to_owned())
+            }
+            other => usual(other),
+        });
+        let engine = fake.engine();
+        for (all, filters) in [(false, "%7B%7D"), (true, "%7B%22all%22%3A%5B%22true%22%5D%7D")] {
+            let request = PruneVolumesRequest { all, ..PruneVolumesRequest::default() };
+            let gone = engine.prune_volumes(&request).await.unwrap();
+            assert_eq!((gone.deleted, gone.space_reclaimed), (vec!["v".to_owned()], 5));
+            let asked = fake.requests().pop().unwrap();
+            assert_eq!(asked, format!("POST /v1.44/volumes/prune?filters={filters}"));
+        }
+    }
+}

@@ -294,3 +294,25 @@ fn unknown(path: &str) -> Status {
         &[("call", path), (error::RAN, error::NOT_SENT)],
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn heard(said: &[Option<&'static str>]) -> Vec<Result<Bytes, Code>> {
+        let (sender, received) = mpsc::channel(8);
+        for piece in said {
+            sender.send(piece.map(Bytes::from)).await.unwrap();
+        }
+        drop(sender);
+        caller(received).map(|piece| piece.map_err(|status| status.code())).collect().await
+    }
+
+    #[tokio::test]
+    async fn a_caller_who_goes_without_an_end_has_hung_up() {
+        let piece = || Ok(Bytes::from("a"));
+        assert_eq!(heard(&[Some("a"), None]).await, [piece()]);
+        assert_eq!(heard(&[Some("a")]).await, [piece(), Err(Code::Cancelled)]);
+        assert_eq!(heard(&[]).await, [Err(Code::Cancelled)]);
+    }
+}
