@@ -86,7 +86,7 @@ impl Raw {
 
     /// The fault of an answer with this code, whose message follows.
     pub(super) async fn refused(&mut self, code: u16) -> Fault {
-        // Whoever sent it all may go without having read all: its sentence counts, not how it left.
+        // An engine that took not all of an upload may break off behind its answer: the sentence counts.
         while self.buffer.len() < MAX_LINE && self.fill().await.is_ok_and(|read| read > 0) {}
         Fault::answer(code, &self.buffer)
     }
