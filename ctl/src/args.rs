@@ -463,7 +463,6 @@ pub(crate) fn parse(
         let text = format!("{}: its [defaults] has \"{name}\", which is no flag\n", file.display());
         return Err(clap::Error::raw(clap::error::ErrorKind::UnknownArgument, text));
     }
-    let words = images::with_save_output(words);
     Args::from_arg_matches(&command.try_get_matches_from(words)?)
 }
 

@@ -162,7 +162,8 @@ pub(crate) async fn on(session: &Session, on: Option<&str>) -> Result<String> {
     connected.retain(|agent| agent.state() == AgentState::Connected);
     match connected.as_slice() {
         [one] => Ok(one.name.clone()),
-        [] => Err(Error::usage("no agent is connected: say with --on which host is meant")),
+        [] => Err(Error::new(Exit::Unreachable, "no agent is connected")
+            .hint("see their states: dockctl agents ls")),
         several => {
             let names = several.iter().take(MANY).map(|a| clean(&a.name)).collect::<Vec<_>>();
             Err(Error::usage("say with --on AGENT which host is meant")

@@ -276,7 +276,10 @@ impl Signals {
         late: impl AsyncFn(String) -> bool,
     ) -> u8 {
         let mut now = self.next().await;
-        while proxy {
+        if !proxy {
+            return now;
+        }
+        loop {
             let signal = now.to_string();
             let pass = async {
                 let open = up.borrow().is_some();
@@ -285,10 +288,9 @@ impl Signals {
             tokio::select! {
                 true = pass => now = self.next().await,
                 again = self.next() => return again,
-                else => break,
+                else => return now,
             }
         }
-        now
     }
 }
 

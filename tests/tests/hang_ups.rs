@@ -40,8 +40,8 @@ async fn aborted(api: &Api, container: &str, n: usize) {
         };
         let start = ExecStart {
             command: words.iter().map(|w| (*w).to_owned()).collect(),
-            tty: n % 2 == 0,
-            interactive: n % 3 != 0,
+            tty: n.is_multiple_of(2),
+            interactive: !n.is_multiple_of(3),
             size: Some(TerminalSize { rows: 24, columns: 80 }),
             ..ExecStart::default()
         };

@@ -315,6 +315,36 @@ fn push_and_pull_go_through_a_registry() {
 }
 
 #[test]
+fn what_a_run_misses_is_pulled_and_stdout_stays_the_containers() {
+    scenario(async |world| {
+        let controller = world.controller().await?;
+        let _agent = world.agent(&controller, "web-1").await?;
+        let dockctl = controller.dockctl().await?;
+        let docker = world.docker();
+        let _tidy = world.tidy(&docker);
+        let registry = world.registry(false).await?;
+        let image = format!("{}/{}:1", registry.address, world.own("wanted"));
+        docker.cli(&["tag", "dockctl/busybox:test", &image]).await?;
+        dockctl.ok(&["push", "-q", &image]).await?;
+        docker.cli(&["rmi", &image]).await?;
+
+        let said = dockctl.run(&["run", "--rm", "--pull", "never", &image, "true"]).await?;
+        ensure!(said.code == 125, "{} {}", said.code, said.stderr);
+        let name = world.own("pulls");
+        let said = dockctl.run(&["run", "--rm", "--name", &name, &image, "echo", "hi"]).await?;
+        ensure!(said.code == 0 && said.stdout == b"hi\n", "{}", said.stderr);
+        ensure!(said.stderr.contains(&format!("Unable to find image '{image}' locally")));
+        ensure!(said.stderr.contains("Status: Downloaded newer image"), "{}", said.stderr);
+        let said = dockctl.run(&["run", "--rm", "--name", &name, &image, "echo", "hi"]).await?;
+        ensure!(said.code == 0 && said.stderr.is_empty(), "{}", said.stderr);
+        let always = ["run", "--rm", "--pull", "always", "--name", &name, &image, "echo", "hi"];
+        let said = dockctl.run(&always).await?;
+        ensure!(said.stdout == b"hi\n" && said.stderr.contains("Image is up to date"));
+        Ok(())
+    });
+}
+
+#[test]
 fn a_login_is_the_users_own_and_shows_up_nowhere() {
     scenario(async |world| {
         let controller = world.controller().await?;

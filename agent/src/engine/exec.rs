@@ -125,7 +125,10 @@ impl Engine {
         if detach {
             let options = Some(StartExecOptions { detach, tty, output_capacity: None });
             return match self.docker.start_exec(&exec.id, options).await.map_err(of_bollard) {
-                Ok(_) => Ok(drop(outputs.send(Ok(started)).await)),
+                Ok(_) => {
+                    let _ = outputs.send(Ok(started)).await;
+                    Ok(())
+                }
                 Err(fault) => exec.not_started(fault, started, outputs).await,
             };
         }

@@ -1,10 +1,10 @@
 //! `images VERB`, and docker's own short names for the same.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use super::Images;
+use super::{Images, Output};
 
 /// Where a command works.
 #[derive(Debug, Clone, clap::Args)]
@@ -172,12 +172,20 @@ pub(crate) struct Pruning {
 pub(crate) struct Save {
     #[command(flatten)]
     pub(crate) on: On,
-    /// The file to write, instead of stdout; docker's -o FILE is understood as well.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) to_file: Option<PathBuf>,
+    /// The file to write, instead of stdout.
+    // Called as the global flag is, which it stands before here; see `Output`.
+    #[arg(id = "output", short, long, value_name = "FILE", value_parser = Output::file())]
+    pub(crate) output: Option<Output>,
     /// Names or ids.
     #[arg(required = true, value_name = "IMAGE")]
     pub(crate) images: Vec<String>,
+}
+
+impl Save {
+    /// The file to write; None for standard output.
+    pub(crate) fn file(&self) -> Option<&PathBuf> {
+        self.output.as_ref().and_then(Output::path)
+    }
 }
 
 /// `load`.
@@ -270,76 +278,4 @@ pub(crate) struct Build {
     /// The directory with the context; - for a tar archive or a Dockerfile on stdin.
     #[arg(value_name = "PATH|-")]
     pub(crate) path: PathBuf,
-}
-
-/// Flags of every command that take a value in the word after them.
-const WITH_VALUE: [&str; 8] = [
-    "-o",
-    "--output",
-    "--config",
-    "--timeout",
-    "--url",
-    "--token",
-    "--ca-fingerprint",
-    "--ca-file",
-];
-
-/// `save -o FILE` as docker has it: everywhere else -o is dockctl's own flag for the format of what is
-/// printed, which a tar archive does not have.
-pub(crate) fn with_save_output(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
-    let mut words: Vec<OsString> = words.into_iter().collect();
-    let mut at = 1;
-    let mut verb = None;
-    while let Some(word) = words.get(at).and_then(|w| w.to_str()) {
-        match word {
-            "images" | "image" => {}
-            flag if WITH_VALUE.contains(&flag) => at += 1,
-            flag if flag.starts_with('-') => {}
-            word => {
-                verb = Some(word.to_owned());
-                break;
-            }
-        }
-        at += 1;
-    }
-    if verb.as_deref() != Some("save") {
-        return words;
-    }
-    for word in words.iter_mut().skip(at).take_while(|w| *w != "--") {
-        let Some(text) = word.to_str() else { continue };
-        let file = match text {
-            "-o" | "--output" => Some("--to-file".to_owned()),
-            _ => text
-                .strip_prefix("--output=")
-                .or_else(|| text.strip_prefix("-o"))
-                .map(|file| format!("--to-file={file}")),
-        };
-        if let Some(file) = file {
-            *word = file.into();
-        }
-    }
-    words
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn save_takes_dockers_output_flag() {
-        let after = |line: &str| {
-            let words = with_save_output(line.split(' ').map(OsString::from));
-            words.iter().map(|w| w.to_str().unwrap()).collect::<Vec<_>>().join(" ")
-        };
-        for (line, want) in [
-            ("dockctl save -o a.tar x", "dockctl save --to-file a.tar x"),
-            ("dockctl --url u save x --output=a", "dockctl --url u save x --to-file=a"),
-            ("dockctl images save -oa x", "dockctl images save --to-file=a x"),
-            ("dockctl -o json save x", "dockctl -o json save x"),
-            ("dockctl ps -o json", "dockctl ps -o json"),
-            ("dockctl save -- -o", "dockctl save -- -o"),
-        ] {
-            assert_eq!(after(line), want);
-        }
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
-use dockctl_api::v1::{AgentState, PingRequest, system_service_client::SystemServiceClient};
+use dockctl_api::v1::{PingRequest, system_service_client::SystemServiceClient};
 use futures_util::{Stream, StreamExt as _, stream};
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -13,8 +13,7 @@ use crate::{
     args::{Format, images::On},
     client::Channel,
     error::{Error, Exit, Result},
-    output::{self, clean},
-    resolve,
+    output, resolve,
     session::PATIENCE,
 };
 
@@ -24,25 +23,7 @@ pub(super) const LONG: Duration = Duration::from_secs(630);
 
 /// The agent that `--on` names, or the only one that is connected.
 pub(super) async fn agent(ctx: &Ctx, on: &On) -> Result<String> {
-    if let Some(agent) = &on.on {
-        return Ok(agent.clone());
-    }
-    let all = ctx.wait("looking for the agent", resolve::agents(&ctx.session, "")).await?;
-    let mut names: Vec<String> = all
-        .into_iter()
-        .filter(|agent| agent.state() == AgentState::Connected)
-        .map(|agent| agent.name)
-        .collect();
-    match names.len() {
-        1 => Ok(names.remove(0)),
-        0 => Err(Error::new(Exit::Unreachable, "no agent is connected")
-            .hint("see their states: dockctl agents ls")),
-        n => {
-            let error =
-                Error::usage(format!("{n} agents are connected: say which with --on AGENT"));
-            Err(names.iter().take(10).fold(error, |error, name| error.hint(clean(name))))
-        }
-    }
+    ctx.wait("looking for the agent", resolve::on(&ctx.session, on.on.as_deref())).await
 }
 
 /// Makes a unary call on an agent's host.

@@ -16,7 +16,7 @@ const BAR: usize = 25;
 /// A meter is redrawn this often at most.
 const REDRAW: Duration = Duration::from_millis(100);
 
-/// The engine's messages as text for stdout.
+/// The engine's messages as text.
 pub(crate) struct View {
     /// The terminal's width; None where nobody looks.
     width: Option<usize>,
@@ -26,10 +26,10 @@ pub(crate) struct View {
 }
 
 impl View {
-    /// A view for what stands at stdout.
-    pub(crate) fn new(term: Term) -> Self {
+    /// A view for a terminal, or for what is none.
+    pub(crate) fn new(is_terminal: bool) -> Self {
         let width = || terminal_size::terminal_size().map_or(80, |(width, _)| width.0.into());
-        Self { width: term.out.then(width), lines: Vec::new(), sanitizer: Sanitizer::default() }
+        Self { width: is_terminal.then(width), lines: Vec::new(), sanitizer: Sanitizer::default() }
     }
 
     /// What to print for a message; nothing for some.

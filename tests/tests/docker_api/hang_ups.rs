@@ -124,7 +124,7 @@ fn a_killed_docker_client_leaves_nothing_at_the_host() {
         let socket = Socket::open(world, &controller.dockctl().await?).await?;
         let name = container.name.as_str();
         socket.docker.cli(&["ps"]).await?; // Now the connection to the controller is open.
-        let count = || Ok::<_, anyhow::Error>(open_files(agent.process.pid())?);
+        let count = || open_files(agent.process.pid());
         let here = open_files(socket.process.pid())?;
         let before = count()?;
         for words in [

@@ -27,13 +27,13 @@ use crate::{
 
 /// `dockctl save IMAGE...`.
 pub(crate) async fn save(ctx: &Ctx, args: Save) -> Result<()> {
-    if args.to_file.is_none() && ctx.term.out {
+    if args.file().is_none() && ctx.term.out {
         return Err(Error::usage("cowardly refusing to save to a terminal")
             .hint("use the -o flag or redirect"));
     }
     let agent = host::agent(ctx, &args.on).await?;
     let mut pieces = saved(ctx, &agent, &args.images).await?;
-    let (file, target) = match &args.to_file {
+    let (file, target) = match args.file() {
         None => (File::from(io::stdout().as_fd().try_clone_to_owned()?), None),
         Some(path) => target(path).map_err(|e| pipe::of_file(path, &e))?,
     };
@@ -54,7 +54,7 @@ pub(crate) async fn save(ctx: &Ctx, args: Save) -> Result<()> {
     let result = received.await;
     meter.clear();
     sink.finish(result)?;
-    if let (Some(target), Some(path)) = (target, &args.to_file) {
+    if let (Some(target), Some(path)) = (target, args.file()) {
         target.persist(path).map_err(|e| pipe::of_file(path, &e.error))?;
     }
     Ok(())

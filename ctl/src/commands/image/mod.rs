@@ -169,7 +169,7 @@ struct Show {
 impl Show {
     fn start(ctx: &Ctx, quiet: bool) -> Result<Self> {
         let printer = Printer::start(ctx.term, false)?;
-        let view = View::new(ctx.term);
+        let view = View::new(ctx.term.out);
         Ok(Self { format: ctx.format, view, printer, quiet, result: String::new() })
     }
 

@@ -1,5 +1,7 @@
 //! `pull` and `push`: between a host and a registry, with the user's own login for it.
 
+use std::io::{self, Write as _};
+
 use dockctl_api::v1::{
     Progress, PullImageRequest, PushImageRequest, image_service_client::ImageServiceClient,
 };
@@ -8,6 +10,7 @@ use super::{Ctx, Show, host};
 use crate::{
     args::images::{Pull, Push},
     error::Result,
+    output::progress::View,
     registry,
 };
 
@@ -65,6 +68,22 @@ pub(crate) async fn pull_one(
             Err(status) => return Err(host::told(ctx, agent, status.into()).await),
         }
     }
+}
+
+/// Pulls the image of a container that is to be made. How far it is goes to stderr, since stdout is the
+/// container's.
+pub(crate) async fn bring(ctx: &Ctx, agent: &str, image: &str, platform: &str) -> Result<()> {
+    let request = PullImageRequest {
+        image: image.to_owned(),
+        platform: platform.to_owned(),
+        login: registry::login(image).await?,
+        ..PullImageRequest::default()
+    };
+    let mut view = View::new(ctx.term.err);
+    pull_one(ctx, agent, &request, async |progress| {
+        Ok(io::stderr().write_all(view.text(&progress).as_bytes())?)
+    })
+    .await
 }
 
 /// `dockctl push IMAGE`.

@@ -14,13 +14,12 @@ use std::time::Duration;
 use dockctl_api::{
     error::reason,
     v1::{
-        AttachStart, CreateContainerRequest, CreateContainerResponse, PullImageRequest,
-        StartContainerRequest, WaitCondition, WaitContainerRequest,
-        container_service_client::ContainerServiceClient, image_service_client::ImageServiceClient,
+        AttachStart, CreateContainerRequest, CreateContainerResponse, StartContainerRequest,
+        WaitCondition, WaitContainerRequest, container_service_client::ContainerServiceClient,
     },
 };
 
-use super::{Ctx, attach, change::warn};
+use super::{Ctx, attach, change::warn, image::pull::bring};
 use crate::{
     args::run::{Create, Run},
     error::{Error, Result},
@@ -138,13 +137,13 @@ async fn make(ctx: &Ctx, args: &Create, attached: bool) -> Result<Target> {
     let image = args.words.first().map(String::as_str).unwrap_or_default();
     let making = async {
         if pull == Pull::Always {
-            bring(ctx, &request, image).await?;
+            bring(ctx, &agent, image, &args.platform).await?;
         }
         match ask(ctx, &request).await {
             Err(error) if pull == Pull::Missing && error.has_reason(reason::NOT_FOUND) => {
                 let shown = clean(&tagged(image));
                 ctx.term.notice(&format!("Unable to find image '{shown}' locally"));
-                bring(ctx, &request, image).await?;
+                bring(ctx, &agent, image, &args.platform).await?;
                 ask(ctx, &request).await
             }
             other => other,
@@ -165,26 +164,6 @@ async fn ask(ctx: &Ctx, request: &CreateContainerRequest) -> Result<CreateContai
         async move { ContainerServiceClient::new(channel).create_container(request).await }
     });
     ctx.wait("making the container", call).await
-}
-
-/// Pulls the image to the host.
-async fn bring(ctx: &Ctx, request: &CreateContainerRequest, image: &str) -> Result<()> {
-    let request = PullImageRequest {
-        agent: request.agent.clone(),
-        image: image.to_owned(),
-        platform: request.platform.clone(),
-        ..PullImageRequest::default()
-    };
-    let pulling = async {
-        let opening = ctx.session.call(None, |channel| {
-            let request = request.clone();
-            async move { ImageServiceClient::new(channel).pull_image(request).await }
-        });
-        let mut progress = opening.await?;
-        while progress.message().await?.is_some() {}
-        Ok(())
-    };
-    ctx.wait(&format!("pulling {}", clean(image)), pulling).await
 }
 
 async fn start(ctx: &Ctx, made: &Target) -> Result<()> {
