@@ -95,15 +95,8 @@ pub(crate) struct Events {
 pub(crate) struct Top {
     #[command(flatten)]
     pub(crate) selector: Selector,
-    /// A container whose processes are listed, as docker does; none shows the fleet's containers.
-    #[arg(value_name = "REF", conflicts_with_all = ["label", "on"])]
-    pub(crate) reference: Option<Ref>,
-    /// Options of ps for the list of processes.
-    #[arg(
-        value_name = "PS OPTIONS",
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        requires = "reference"
-    )]
-    pub(crate) ps_options: Vec<String>,
+    /// A container whose processes are listed, as docker does, and options of ps(1) for that, for example
+    /// aux; none shows the fleet's containers.
+    #[arg(value_name = "REF [PS OPTIONS]", trailing_var_arg = true, conflicts_with_all = ["label", "on"])]
+    pub(crate) words: Vec<String>,
 }

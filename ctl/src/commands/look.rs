@@ -79,7 +79,10 @@ async fn exit(ctx: &Ctx, target: Target) -> Result<ContainerExit> {
 }
 
 /// `dockctl top REF [PS OPTIONS]`.
-pub(crate) async fn top(ctx: &Ctx, wanted: &Ref, options: &[String]) -> Result<()> {
+pub(crate) async fn top(ctx: &Ctx, wanted: &str, options: &[String]) -> Result<()> {
+    let wanted: Ref = wanted
+        .parse()
+        .map_err(|why| Error::usage(format!("invalid value '{}' for REF: {why}", clean(wanted))))?;
     let ps_options = options.join(" ");
     let list = async |target: Target| {
         let request = ListProcessesRequest {
@@ -98,7 +101,7 @@ pub(crate) async fn top(ctx: &Ctx, wanted: &Ref, options: &[String]) -> Result<(
         });
         call.await
     };
-    let listed = ctx.wait("asking for the processes", act::one(ctx, wanted, &list)).await?;
+    let listed = ctx.wait("asking for the processes", act::one(ctx, &wanted, &list)).await?;
     ctx.show("ListProcessesResponse", &listed, || processes(&listed))
 }
 

@@ -53,8 +53,8 @@ const STOP_PATIENCE: Duration = Duration::from_secs(600);
 
 /// `dockctl top`, of the fleet, of a selection, or of one container's processes.
 pub(crate) async fn run(ctx: &Ctx, global: &Global, args: args::Top) -> Result<()> {
-    if let Some(wanted) = &args.reference {
-        return look::top(ctx, wanted, &args.ps_options).await;
+    if let Some((wanted, options)) = args.words.split_first() {
+        return look::top(ctx, wanted, options).await;
     }
     if !ctx.term.out || !ctx.term.input {
         return Err(Error::usage("top needs a terminal")

@@ -121,6 +121,6 @@ compose exec -T two cat /file
 echo typed | docker-compose exec -T one sh -c 'cat; echo end'
 compose logs --no-color one
 compose stop -t 0 two
-compose down -v -t 0 --rmi local
+compose down -v -t 0 --rmi local | sort # in no order: it removes several at once
 
 docker rm -f "$prefix-a" | same
