@@ -37,6 +37,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         .build_transport(false)
         .generate_default_stubs(true)
+        // Holds a password; proto/lib.rs shows it without.
+        .skip_debug([".dockctl.v1.RegistryLogin"])
         .bytes(".dockctl.link.v1")
         .bytes(".dockctl.v1.LogRecord.data")
         .bytes(".dockctl.v1.ExportContainerResponse.data")

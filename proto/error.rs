@@ -66,6 +66,13 @@ pub mod reason {
     pub const DOCKER_REFUSED: &str = "DOCKER_REFUSED";
     /// FAILED_PRECONDITION, INVALID_ARGUMENT or INTERNAL: the engine said no; the sentence is its own.
     pub const DOCKER_ERROR: &str = "DOCKER_ERROR";
+    /// INVALID_ARGUMENT (an upload) or FAILED_PRECONDITION (a container's files): the archive holds what
+    /// is not taken; metadata `entry` names it.
+    pub const BAD_ARCHIVE: &str = "BAD_ARCHIVE";
+    /// FAILED_PRECONDITION: the container has no address of its own that may be forwarded to.
+    pub const NO_ADDRESS: &str = "NO_ADDRESS";
+    /// FAILED_PRECONDITION: the container's port takes no connection; ABORTED: the connection broke.
+    pub const PORT_CLOSED: &str = "PORT_CLOSED";
     /// FAILED_PRECONDITION: no common version of the link's protocol.
     pub const PROTOCOL_MISMATCH: &str = "PROTOCOL_MISMATCH";
     /// UNIMPLEMENTED: the agent is older than the call; update it. Metadata `call` names the rpc.

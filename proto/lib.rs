@@ -12,6 +12,16 @@ pub mod v1 {
     tonic::include_proto!("dockctl.v1");
 }
 
+/// Without its secrets: what is logged or told in an error must not hold them.
+impl std::fmt::Debug for v1::RegistryLogin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RegistryLogin")
+            .field("username", &self.username)
+            .field("server", &self.server)
+            .finish_non_exhaustive()
+    }
+}
+
 /// The agents' API.
 pub mod link {
     /// Version 1; `link.proto` is its specification.

@@ -142,7 +142,11 @@ async fn a_container_lives_through_the_api() {
     assert_eq!(list[0].networks, ["none"]);
     assert!(list[0].status.starts_with("Up"));
     let by_id = agent.list(&box_.id[..20], false).await;
-    assert_eq!(by_id, list);
+    // Since when it runs is told by the moment at which the list was asked for.
+    let timeless = |list: &[Container]| {
+        list.iter().map(|c| Container { started_at: None, ..c.clone() }).collect::<Vec<_>>()
+    };
+    assert_eq!(timeless(&by_id), timeless(&list));
     assert!(agent.list(&container[..container.len() - 1], true).await.is_empty(), "no substrings");
 
     let (a, c) = at();

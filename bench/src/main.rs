@@ -6,10 +6,12 @@
 mod api;
 mod at_once;
 mod cli;
+mod copy;
 mod engine;
 mod events;
 mod fake_agent;
 mod follow;
+mod forward;
 mod harness;
 mod hostile;
 mod idle;
@@ -91,6 +93,10 @@ enum Name {
     Follow,
     /// A whole log of 100 MB.
     Logs,
+    /// 1 GB out of a container and into it.
+    Copy,
+    /// A container's port through `dockctl port-forward`.
+    Forward,
 }
 
 fn main() -> ExitCode {
@@ -177,6 +183,8 @@ async fn figures(bench: &Bench, name: Name) -> Result<Vec<Figure>> {
         Name::Hostile => hostile::run(bench).await,
         Name::Follow => follow::run(bench).await,
         Name::Logs => logs::run(bench).await,
+        Name::Copy => copy::run(bench).await,
+        Name::Forward => forward::run(bench).await,
     }
 }
 

@@ -63,6 +63,19 @@ async fn every_rpc_but_login_and_refresh_needs_a_login() {
 }
 
 #[tokio::test]
+async fn every_rpc_of_the_controller_is_served() {
+    let world = World::new().await;
+    let user = world.user().await;
+    let bearer = format!("Bearer {}", user.token);
+    for method in Policies::load().unwrap().iter() {
+        if method.policy.served_by() == ServedBy::Controller && !method.server_streaming {
+            let status = status_of(&world, &method.path, Some(&bearer)).await;
+            assert_ne!(status.code(), Code::Unimplemented, "{}", method.path);
+        }
+    }
+}
+
+#[tokio::test]
 async fn forged_and_odd_credentials_are_refused() {
     let world = World::new().await;
     let user = world.user().await;

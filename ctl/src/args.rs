@@ -2,7 +2,15 @@
 //! docker has them. Each flag can also come from a DOCKCTL_… variable or the configuration file's
 //! [defaults]; [`parse`] adds both to every flag, so that no command has to think of it.
 
+pub(crate) mod containers;
+pub(crate) mod copy;
 mod docker;
+pub(crate) mod exec;
+pub(crate) mod forward;
+pub(crate) mod images;
+mod many;
+pub(crate) mod run;
+pub(crate) mod stores;
 
 use std::{
     ffi::OsString,
@@ -11,15 +19,17 @@ use std::{
 
 use clap::{
     Arg, ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
-    builder::BoolishValueParser,
+    builder::{BoolishValueParser, EnumValueParser, PathBufValueParser, TypedValueParser},
 };
 use clap_complete::Shell;
 
 pub(crate) use docker::{Docker, DockerSocket, Listen};
+pub(crate) use many::{Events, Logs, Many, Stats, Top};
 
 use crate::{
     moment::{Moment, Span},
     refs::Ref,
+    select::On,
 };
 
 /// Runs fleets of Docker hosts from one place.
@@ -45,9 +55,9 @@ pub(crate) struct Args {
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// How results are printed.
-    #[arg(short, long, global = true, value_enum, default_value_t)]
-    #[arg(value_name = "table|json|yaml", hide_possible_values = true, hide_default_value = true)]
-    pub(crate) output: Format,
+    #[arg(short, long, global = true, value_parser = Output::format())]
+    #[arg(value_name = "table|json|yaml", hide_possible_values = true)]
+    pub(crate) output: Option<Output>,
     /// No colours; so does a NO_COLOR variable.
     #[arg(long, global = true)]
     pub(crate) no_color: bool,
@@ -69,6 +79,46 @@ pub(crate) struct Global {
     /// Trust the controller whose CA certificate is in this file.
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
+}
+
+impl Global {
+    /// How results are printed.
+    pub(crate) fn format(&self) -> Format {
+        match self.output {
+            Some(Output::Format(format)) => format,
+            _ => Format::default(),
+        }
+    }
+}
+
+/// What `--output` says: how results are printed or, for a command that writes a file as docker's does,
+/// which one. The flag of such a command stands before the global one of the same name, so that both
+/// have one type.
+#[derive(Debug, Clone)]
+pub(crate) enum Output {
+    /// How results are printed.
+    Format(Format),
+    /// The file to write.
+    File(PathBuf),
+}
+
+impl Output {
+    fn format() -> impl TypedValueParser<Value = Self> {
+        EnumValueParser::<Format>::new().map(Self::Format)
+    }
+
+    /// For a command's own flag.
+    fn file() -> impl TypedValueParser<Value = Self> {
+        PathBufValueParser::new().map(Self::File)
+    }
+
+    /// The file to write.
+    pub(crate) fn path(&self) -> Option<&PathBuf> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Format(_) => None,
+        }
+    }
 }
 
 /// How results are printed.
@@ -97,24 +147,92 @@ pub(crate) enum Command {
     Agents(Agents),
     /// List containers.
     Ps(Ps),
-    /// Show a container's log.
+    /// Show the logs of containers.
     Logs(Logs),
     /// Start containers.
-    Start(Refs),
+    Start(Many),
     /// Stop containers.
     Stop(Stop),
     /// Restart containers.
     Restart(Stop),
     /// Send a signal to containers.
     Kill(Kill),
+    /// Run a command in a container.
+    Exec(exec::Exec),
+    /// Attach this terminal to a container's main process.
+    Attach(exec::Attach),
+    /// Make a container and run it.
+    Run(Box<run::Run>),
+    /// Make a container.
+    Create(Box<run::Create>),
+    /// Suspend all processes of containers.
+    Pause(Many),
+    /// Let the processes of paused containers go on.
+    Unpause(Many),
+    /// Remove containers.
+    Rm(containers::Rm),
+    /// Rename a container.
+    Rename(containers::Rename),
+    /// Change the limits of containers.
+    Update(containers::Update),
+    /// Wait until containers end, and print their exit codes.
+    Wait(Refs),
+    /// Show what a container has changed in its file system.
+    Diff(containers::Diff),
+    /// Show where the ports of a container are published.
+    Port(containers::Port),
+    /// Make an image of a container.
+    Commit(containers::Commit),
+    /// Write a container's file system as a tar archive.
+    Export(containers::Export),
+    /// Manage containers.
+    #[command(subcommand)]
+    Container(containers::Container),
     /// Show all that the engine knows of containers.
     Inspect(Refs),
+    /// Copy files between this machine and containers, or between containers.
+    Cp(copy::Cp),
+    /// Forward ports of this machine to a container's.
+    PortForward(forward::PortForward),
     /// Watch the resource use of containers.
     Stats(Stats),
     /// Watch what happens on the hosts.
     Events(Events),
-    /// List images.
-    Images(Images),
+    /// List images, or work on them.
+    #[command(visible_alias = "image")]
+    Images(images::ImagesCommand),
+    /// Pull an image from a registry.
+    Pull(images::Pull),
+    /// Push an image to a registry.
+    Push(images::Push),
+    /// Give an image a further name.
+    Tag(images::Tag),
+    /// Remove images.
+    Rmi(images::Rmi),
+    /// Show the layers of an image.
+    History(images::History),
+    /// Save images as a tar archive.
+    Save(images::Save),
+    /// Load images from a tar archive.
+    Load(images::Load),
+    /// Make an image of a tar archive of files.
+    Import(images::Import),
+    /// Build an image from a Dockerfile.
+    Build(Box<images::Build>),
+    /// The volumes of a host.
+    #[command(subcommand, visible_alias = "volume")]
+    Volumes(stores::Volumes),
+    /// The networks of a host.
+    #[command(subcommand, visible_alias = "network")]
+    Networks(stores::Networks),
+    /// The disk of a host, and what its engine tells of itself.
+    #[command(subcommand)]
+    System(stores::System),
+    /// The build cache of a host.
+    #[command(subcommand)]
+    Builder(stores::Builder),
+    /// A live table of the fleet's containers.
+    Top(Top),
     /// Tell the versions of client and controller, or of an agent and its engine.
     Version(Version),
     /// Time the way to the controller, or to an agent's engine.
@@ -234,41 +352,16 @@ pub(crate) struct Ps {
     /// Only ids.
     #[arg(short, long)]
     pub(crate) quiet: bool,
-    /// Ask this agent's engine.
-    #[arg(long, value_name = "AGENT")]
-    pub(crate) on: Option<String>,
+    /// Only on these agents: a name, a glob such as 'web-*', several with commas. One name asks that
+    /// agent's engine.
+    #[arg(long, value_name = "AGENTS")]
+    pub(crate) on: Option<On>,
     /// Only containers with this label: k=v or k; can be repeated.
     #[arg(short, long, value_name = "K=V")]
     pub(crate) label: Vec<String>,
     /// Whole ids and commands.
     #[arg(long)]
     pub(crate) no_trunc: bool,
-}
-
-/// `logs`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Logs {
-    /// Go on with new lines as they come, through lost links too.
-    #[arg(short, long)]
-    pub(crate) follow: bool,
-    /// How many lines from the end to begin with, or "all".
-    #[arg(short = 'n', long, value_name = "N", default_value = "all")]
-    pub(crate) tail: Tail,
-    /// Only lines at or after this time: 10m, 2026-11-22T15:27:00Z, or Unix seconds.
-    #[arg(long, value_name = "TIME")]
-    pub(crate) since: Option<Moment>,
-    /// Only lines before this time.
-    #[arg(long, value_name = "TIME")]
-    pub(crate) until: Option<Moment>,
-    /// Begin each line with its time.
-    #[arg(short, long)]
-    pub(crate) timestamps: bool,
-    /// Leave escape sequences in, even on a terminal.
-    #[arg(long)]
-    pub(crate) raw: bool,
-    /// host/container, or container where the name is unique.
-    #[arg(value_name = "REF")]
-    pub(crate) container: Ref,
 }
 
 /// How many lines from the end: a number, or all.
@@ -304,7 +397,7 @@ pub(crate) struct Stop {
     #[arg(short, long, default_value = "", hide_default_value = true)]
     pub(crate) signal: String,
     #[command(flatten)]
-    pub(crate) refs: Refs,
+    pub(crate) many: Many,
 }
 
 /// `kill`.
@@ -314,40 +407,19 @@ pub(crate) struct Kill {
     #[arg(short, long, default_value = "", hide_default_value = true)]
     pub(crate) signal: String,
     #[command(flatten)]
-    pub(crate) refs: Refs,
-}
-
-/// `stats`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Stats {
-    /// End after one sample of each.
-    #[arg(long)]
-    pub(crate) no_stream: bool,
-    /// host/container, or container; none means all that run.
-    #[arg(value_name = "REF")]
-    pub(crate) containers: Vec<Ref>,
-}
-
-/// `events`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Events {
-    /// Begin with what happened since this time.
-    #[arg(long, value_name = "TIME")]
-    pub(crate) since: Option<Moment>,
-    /// End at this time.
-    #[arg(long, value_name = "TIME")]
-    pub(crate) until: Option<Moment>,
-    /// Only this agent's events.
-    #[arg(long, value_name = "AGENT")]
-    pub(crate) on: Option<String>,
+    pub(crate) many: Many,
 }
 
 /// `images`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Images {
-    /// Ask this agent's engine.
-    #[arg(long, value_name = "AGENT")]
-    pub(crate) on: Option<String>,
+    /// Only on these agents: a name, a glob such as 'web-*', several with commas. One name asks that
+    /// agent's engine.
+    #[arg(long, value_name = "AGENTS")]
+    pub(crate) on: Option<On>,
+    /// Only images with this label: k=v or k; can be repeated.
+    #[arg(short, long, value_name = "K=V")]
+    pub(crate) label: Vec<String>,
 }
 
 /// `version`.
@@ -412,15 +484,11 @@ pub(crate) fn command() -> clap::Command {
 /// The file that `--config` or DOCKCTL_CONFIG names. Known before the rest can be parsed, since the file
 /// holds defaults.
 pub(crate) fn config_path(words: &[OsString]) -> Option<PathBuf> {
-    let mut words = words.iter().skip(1).take_while(|w| *w != "--");
-    let mut found = None;
-    while let Some(word) = words.next() {
-        if word == "--config" {
-            found = words.next().map(PathBuf::from).or(found);
-        } else if let Some(path) = word.to_str().and_then(|w| w.strip_prefix("--config=")) {
-            found = Some(path.into());
-        }
-    }
+    // Behind an image or a command for a container the same words may be that command's, which only the parser knows.
+    let named = words.iter().any(|w| w.to_str().is_some_and(|w| w.starts_with("--config")));
+    let parsed = || Args::command().ignore_errors(true).try_get_matches_from(words).ok();
+    let found = named.then(parsed).flatten();
+    let found = found.and_then(|matches| matches.get_one::<PathBuf>("config").cloned());
     let variable = || std::env::var_os("DOCKCTL_CONFIG").filter(|v| !v.is_empty());
     found.or_else(|| variable().map(PathBuf::from))
 }
@@ -438,6 +506,10 @@ fn with_sources(
 fn with_source(mut arg: Arg, defaults: &toml::Table, unknown: &mut Vec<&String>) -> Arg {
     let Some(long) = arg.get_long().map(str::to_owned) else { return arg };
     if matches!(arg.get_action(), ArgAction::Help | ArgAction::Version) {
+        return arg;
+    }
+    // A file to write is not what the variable and the default of the global --output mean.
+    if long == "output" && !arg.is_global_set() {
         return arg;
     }
     if matches!(arg.get_action(), ArgAction::SetTrue) {
@@ -484,14 +556,47 @@ mod tests {
     fn flags_win_over_the_files_defaults() {
         let defaults = "output = \"yaml\"\nall = true\nlabel = [\"a=b\", \"c\"]\ntail = 5";
         let ps = args("dockctl ps", defaults).unwrap();
-        assert_eq!(ps.global.output, Format::Yaml);
+        assert_eq!(ps.global.format(), Format::Yaml);
         let Command::Ps(ps) = ps.command else { panic!() };
         assert!(ps.all);
         assert_eq!(ps.label, ["a=b", "c"]);
         let logs = args("dockctl logs x -o json --tail all", defaults).unwrap();
-        assert_eq!(logs.global.output, Format::Json);
+        assert_eq!(logs.global.format(), Format::Json);
         let Command::Logs(logs) = logs.command else { panic!() };
         assert_eq!(logs.tail, Tail(None));
+    }
+
+    #[test]
+    fn a_file_to_write_is_not_a_format() {
+        let export = |line: &str, defaults: &str| {
+            let args = args(line, defaults).unwrap();
+            let Command::Export(export) = &args.command else { panic!() };
+            (args.global.format(), export.file().cloned())
+        };
+        assert_eq!(export("dockctl export x", ""), (Format::Table, None));
+        assert_eq!(export("dockctl export -o a.tar x", ""), (Format::Table, Some("a.tar".into())));
+        assert_eq!(export("dockctl export x", "output = \"json\"").1, None);
+        assert_eq!(export("dockctl -o json export x", "").1, None);
+    }
+
+    #[test]
+    fn what_comes_after_the_image_is_the_containers() {
+        let run = |line: &str| {
+            let Command::Run(run) = args(line, "").unwrap().command else { panic!() };
+            run
+        };
+        let plain = run("dockctl run --on a -dit -h web -e A=1 -p 80:80 image sh -c -e -o --rm x");
+        assert_eq!(plain.create.words, ["image", "sh", "-c", "-e", "-o", "--rm", "x"]);
+        assert!(plain.detach && plain.create.flags.interactive && plain.create.flags.tty);
+        assert_eq!(plain.create.flags.env, ["A=1"]);
+        assert!(!plain.create.flags.rm && plain.sig_proxy);
+        assert_eq!(plain.create.flags.hostname.as_deref(), Some("web"));
+        let other = run("dockctl run --sig-proxy=false --entrypoint= -m -5 image --help");
+        assert_eq!(other.create.words, ["image", "--help"]);
+        assert!(!other.sig_proxy);
+        assert_eq!(other.create.flags.entrypoint.as_deref(), Some(""));
+        assert_eq!(other.create.flags.memory.as_deref(), Some("-5"));
+        assert_eq!(args("dockctl run", "").unwrap_err().exit_code(), 2);
     }
 
     #[test]
@@ -517,5 +622,34 @@ mod tests {
         assert_eq!(path("dockctl ps --config a.toml"), Some("a.toml".into()));
         assert_eq!(path("dockctl --config=b.toml ps"), Some("b.toml".into()));
         assert_eq!(path("dockctl logs -- --config"), None);
+        assert_eq!(path("dockctl run image program --config c.toml"), None);
+        assert_eq!(path("dockctl --config a exec x prog --config b"), Some("a".into()));
+        assert_eq!(path("dockctl exec --config a -it x prog"), Some("a".into()));
+        assert_eq!(path("dockctl exec x prog --config b"), None);
+        assert_eq!(path("dockctl --config a nonsense --flag"), Some("a".into()));
+    }
+
+    #[test]
+    fn the_words_of_a_command_are_its_own() {
+        let exec = |line| match args(line, "").unwrap().command {
+            Command::Exec(exec) => exec,
+            other => panic!("{other:?}"),
+        };
+        let one = exec("dockctl exec -it -e A=1 -e B web-1/app ls -la -o json -- --help");
+        assert!(one.interactive && one.tty && !one.detach);
+        assert_eq!(one.env, ["A=1", "B"]);
+        assert_eq!(one.command, ["ls", "-la", "-o", "json", "--", "--help"]);
+        let two = exec("dockctl exec --user 1:2 -w /srv app -x");
+        assert_eq!((two.user.as_str(), two.workdir.as_str()), ("1:2", "/srv"));
+        assert_eq!(two.command, ["-x"]);
+        assert_eq!(args("dockctl exec app", "").unwrap_err().exit_code(), 2);
+        for (line, proxy) in [
+            ("dockctl attach app", true),
+            ("dockctl attach --sig-proxy app", true),
+            ("dockctl attach --sig-proxy=false app", false),
+        ] {
+            let Command::Attach(attach) = args(line, "").unwrap().command else { panic!() };
+            assert_eq!(attach.sig_proxy, proxy, "{line}");
+        }
     }
 }

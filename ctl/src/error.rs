@@ -28,6 +28,8 @@ pub(crate) enum Exit {
 pub(crate) enum Error {
     /// Whoever read our output has gone. That is no failure: `dockctl ps | head -1`.
     BrokenPipe,
+    /// A program on a host has ended with this code, which is ours. It has said itself what there is.
+    Program(u8),
     /// Something to say.
     Told(Box<Failure>),
 }
@@ -68,6 +70,12 @@ impl Error {
         }))
     }
 
+    /// The end of a program on a host; 0 is no error, but the command's end all the same.
+    pub(crate) fn program(code: i32) -> Self {
+        // As a shell has it.
+        Self::Program((code & 0xff) as u8)
+    }
+
     /// A mistake on the command line.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(Exit::Usage, message)
@@ -93,7 +101,7 @@ impl Error {
     pub(crate) fn told(&self) -> Option<&Failure> {
         match self {
             Self::Told(failure) => Some(failure),
-            Self::BrokenPipe => None,
+            Self::BrokenPipe | Self::Program(_) => None,
         }
     }
 
@@ -119,7 +127,11 @@ impl Error {
 
     /// The exit code of the process.
     pub(crate) fn code(&self) -> u8 {
-        self.told().map_or(0, |f| f.exit as u8)
+        match self {
+            Self::BrokenPipe => 0,
+            Self::Program(code) => *code,
+            Self::Told(failure) => failure.exit as u8,
+        }
     }
 }
 

@@ -6,17 +6,25 @@ mod args;
 mod client;
 mod commands;
 mod config;
+mod context;
 mod endpoint;
+mod environment;
 mod error;
 mod moment;
 mod output;
+mod pipe;
 mod refs;
+mod registry;
 mod resolve;
 mod resume;
 mod retry;
+mod select;
 mod session;
+mod talk;
+mod terminal;
 mod trust;
 mod tunnel;
+mod watch;
 
 use std::{ffi::OsString, io, path::Path, process::ExitCode};
 
@@ -60,7 +68,7 @@ fn run(words: Vec<OsString>) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let session = Session::new(&args.global, path, config)?;
-    let ctx = Ctx { session, term, format: args.global.output };
+    let ctx = Ctx { session, term, format: args.global.format() };
     // One thread is enough for one connection, and is there at once.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
     runtime.map_err(io_error)?.block_on(command(&ctx, args))?;
@@ -84,10 +92,41 @@ async fn command(ctx: &Ctx, args: Args) -> Result<()> {
         Command::Stop(args) => commands::act::stop(ctx, args).await,
         Command::Restart(args) => commands::act::restart(ctx, args).await,
         Command::Kill(args) => commands::act::kill(ctx, args).await,
+        Command::Exec(args) => commands::exec::run(ctx, args).await,
+        Command::Attach(args) => commands::attach::run(ctx, args).await,
+        Command::Run(args) => commands::run::run(ctx, *args).await,
+        Command::Create(args) => commands::run::create(ctx, *args).await,
+        Command::Pause(refs) => commands::change::pause(ctx, refs).await,
+        Command::Unpause(refs) => commands::change::unpause(ctx, refs).await,
+        Command::Rm(args) => commands::change::rm(ctx, args).await,
+        Command::Rename(args) => commands::change::rename(ctx, args).await,
+        Command::Update(args) => commands::change::update(ctx, args).await,
+        Command::Wait(refs) => commands::look::wait(ctx, refs).await,
+        Command::Diff(args) => commands::look::diff(ctx, args).await,
+        Command::Port(args) => commands::look::port(ctx, args).await,
+        Command::Commit(args) => commands::change::commit(ctx, args).await,
+        Command::Export(args) => commands::export::run(ctx, args).await,
+        Command::Container(args) => commands::change::container(ctx, args).await,
         Command::Inspect(refs) => commands::inspect::run(ctx, refs).await,
+        Command::Cp(args) => commands::cp::run(ctx, args).await,
+        Command::PortForward(args) => commands::port_forward::run(ctx, args).await,
         Command::Stats(args) => commands::stats::run(ctx, args).await,
         Command::Events(args) => commands::events::run(ctx, args).await,
-        Command::Images(args) => commands::images::run(ctx, args).await,
+        Command::Images(args) => commands::image::run(ctx, args).await,
+        Command::Pull(args) => commands::image::pull::pull(ctx, args).await,
+        Command::Push(args) => commands::image::pull::push(ctx, args).await,
+        Command::Tag(args) => commands::image::tag(ctx, args).await,
+        Command::Rmi(args) => commands::image::remove(ctx, args).await,
+        Command::History(args) => commands::image::history::run(ctx, args).await,
+        Command::Save(args) => commands::image::archive::save(ctx, args).await,
+        Command::Load(args) => commands::image::archive::load(ctx, args).await,
+        Command::Import(args) => commands::image::archive::import(ctx, args).await,
+        Command::Build(args) => commands::image::build::run(ctx, *args).await,
+        Command::Volumes(args) => commands::volumes::run(ctx, args).await,
+        Command::Networks(args) => commands::networks::run(ctx, args).await,
+        Command::System(args) => commands::disk::system(ctx, args).await,
+        Command::Builder(args) => commands::disk::builder(ctx, args).await,
+        Command::Top(top) => Box::pin(commands::top::run(ctx, &args.global, top)).await,
         Command::Version(args) => commands::system::version(ctx, args).await,
         Command::Ping(args) => commands::system::ping(ctx, args).await,
         Command::Info(args) => commands::system::info(ctx, args).await,

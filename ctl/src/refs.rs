@@ -3,6 +3,8 @@
 
 use std::{fmt, str::FromStr};
 
+use crate::select::is_glob;
+
 /// A container as it was named on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Ref {
@@ -10,6 +12,13 @@ pub(crate) struct Ref {
     pub(crate) host: Option<String>,
     /// The container's name, id, or a prefix of its id.
     pub(crate) container: String,
+}
+
+impl Ref {
+    /// Whether it stands for many: it has a glob in it.
+    pub(crate) fn is_glob(&self) -> bool {
+        is_glob(&self.container) || self.host.as_deref().is_some_and(is_glob)
+    }
 }
 
 /// The longest part of a reference, characters. Docker's names are shorter.

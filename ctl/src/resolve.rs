@@ -4,7 +4,7 @@
 use dockctl_api::{
     error::reason,
     v1::{
-        Agent, Container, GetAgentRequest, ListAgentsRequest, ListContainersRequest,
+        Agent, AgentState, Container, GetAgentRequest, ListAgentsRequest, ListContainersRequest,
         ListContainersResponse, agent_service_client::AgentServiceClient,
         container_service_client::ContainerServiceClient,
     },
@@ -16,6 +16,7 @@ use crate::{
     moment,
     output::{clean, human},
     refs::Ref,
+    select::SHORTEST_ID,
     session::Session,
 };
 
@@ -25,7 +26,7 @@ const PAGE: u32 = 2_000;
 const MANY: usize = 20;
 
 /// One container on one agent.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Target {
     /// The agent's name or id.
     pub(crate) agent: String,
@@ -45,7 +46,11 @@ impl Target {
 pub(crate) async fn resolve(session: &Session, wanted: &Ref) -> Result<Target> {
     let container = wanted.container.clone();
     if let Some(agent) = wanted.host.clone() {
-        return Ok(Target { agent, container });
+        let target = Target { agent, container };
+        return match may_be_short_id(&target.container) {
+            true => by_name(session, target).await,
+            false => Ok(target),
+        };
     }
     let request = ListContainersRequest {
         all: true,
@@ -72,6 +77,32 @@ pub(crate) async fn resolve(session: &Session, wanted: &Ref) -> Result<Target> {
                 _ => error,
             })
         }
+    }
+}
+
+/// Whether the engine would take a text for the beginning of an id that is too short to be meant so.
+fn may_be_short_id(text: &str) -> bool {
+    text.len() < SHORTEST_ID && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// The container with just this name on its host: its engine would also take the name for an id's
+/// beginning, where the fleet's list does not.
+async fn by_name(session: &Session, target: Target) -> Result<Target> {
+    let request = ListContainersRequest {
+        agent: target.agent.clone(),
+        all: true,
+        container: target.container.clone(),
+        ..ListContainersRequest::default()
+    };
+    let found = match list(session, request).await {
+        Ok(found) => found.containers,
+        Err(error) => return Err(explain(session, &target, error).await),
+    };
+    match found.iter().any(|c| c.name == target.container) {
+        true => Ok(target),
+        false => Err(not_found(session, Some(&target.agent), &target.container)
+            .await
+            .hint(format!("the beginning of an id has at least {SHORTEST_ID} digits"))),
     }
 }
 
@@ -120,6 +151,25 @@ pub(crate) async fn agents(session: &Session, selector: &str) -> Result<Vec<Agen
         })
         .await?;
     Ok(answer.agents)
+}
+
+/// The agent that `--on` names or, where it names none, the only one that is connected.
+pub(crate) async fn on(session: &Session, on: Option<&str>) -> Result<String> {
+    if let Some(agent) = on {
+        return Ok(agent.to_owned());
+    }
+    let mut connected = agents(session, "").await?;
+    connected.retain(|agent| agent.state() == AgentState::Connected);
+    match connected.as_slice() {
+        [one] => Ok(one.name.clone()),
+        [] => Err(Error::new(Exit::Unreachable, "no agent is connected")
+            .hint("see their states: dockctl agents ls")),
+        several => {
+            let names = several.iter().take(MANY).map(|a| clean(&a.name)).collect::<Vec<_>>();
+            Err(Error::usage("say with --on AGENT which host is meant")
+                .hint(format!("connected are {}", names.join(", "))))
+        }
+    }
 }
 
 /// Gets one agent.

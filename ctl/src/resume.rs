@@ -17,8 +17,8 @@ use std::borrow::Cow;
 use dockctl_api::v1::{LogStream, StreamLogsRequest};
 use prost_types::Timestamp;
 
-/// A line that does not end is passed on in parts of this size, bytes.
-const LONGEST_HELD: usize = 1024 * 1024;
+/// The usual size of a part of a line that does not end, bytes.
+pub(crate) const LONGEST_HELD: usize = 1024 * 1024;
 /// The longest that a stamp and its space can be, bytes.
 const LONGEST_STAMP: usize = 31;
 
@@ -35,6 +35,8 @@ pub(crate) struct Shape {
     pub(crate) stamps: bool,
     /// A TTY's lines wait to be whole too.
     pub(crate) whole: bool,
+    /// A line that does not end is passed on in parts of this size, bytes.
+    pub(crate) longest: usize,
 }
 
 /// The state of a followed log.
@@ -191,7 +193,7 @@ impl Resume {
         at_once: bool,
         sink: Sink<'_>,
     ) {
-        let ended = text.ends_with(b"\n");
+        let (ended, longest) = (text.ends_with(b"\n"), self.shape.longest);
         match &mut entry {
             Entry::Dropped => {}
             Entry::Head(head) => head.extend_from_slice(text),
@@ -199,7 +201,7 @@ impl Resume {
                 let fresh = &text[shown.saturating_sub(*come).min(text.len())..];
                 *come += text.len();
                 held.extend_from_slice(fresh);
-                if ended || at_once || held.len() >= LONGEST_HELD {
+                if ended || at_once || held.len() >= longest {
                     if !held.is_empty() {
                         sink(id, held);
                     }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const PLAIN: Shape = Shape { stamps: false, whole: false };
+const PLAIN: Shape = Shape { stamps: false, whole: false, longest: LONGEST_HELD };
 
 fn new(tail: Option<u32>, since: Option<i64>) -> Resume {
     let since = since.map(|seconds| Timestamp { seconds, nanos: 0 });
@@ -197,7 +197,7 @@ proptest! {
         // Two entries of one stamp astride the tail's beginning cannot be told apart afterwards.
         let tail = tail.filter(|_| lines.windows(2).all(|l| l[0].stamp != l[1].stamp));
         let asked = StreamLogsRequest { follow: true, tail, ..StreamLogsRequest::default() };
-        let mut resume = Resume::new(asked.clone(), Timestamp::default(), Shape { stamps, whole });
+        let mut resume = Resume::new(asked.clone(), Timestamp::default(), Shape { stamps, whole, longest: LONGEST_HELD });
         let mut got = [Vec::new(), Vec::new(), Vec::new(), Vec::new()];
         let want_from = tail.map_or(0, |n| lines.len().saturating_sub(n as usize));
         for cut in cuts.into_iter().map(Some).chain([None]) {

@@ -20,7 +20,7 @@ const DOCKER: &str = "Docker on";
 
 /// The state of one stream's link.
 pub(crate) struct Retry {
-    term: Term,
+    tell: Box<dyn Fn(&str)>,
     who: String,
     /// Whether the stream was ever open: before, a failure is the command's failure.
     opened: bool,
@@ -36,7 +36,19 @@ pub(crate) struct Retry {
 impl Retry {
     /// For a stream from `who`: an agent's name, or "the controller".
     pub(crate) fn new(term: Term, who: impl Into<String>) -> Self {
-        Self { term, who: who.into(), opened: false, untried: true, failures: 0, told: None }
+        Self::telling(who, move |text| term.notice(text))
+    }
+
+    /// The same for one that says by other means that its link is lost, or back.
+    pub(crate) fn telling(who: impl Into<String>, tell: impl Fn(&str) + 'static) -> Self {
+        Self {
+            tell: Box::new(tell),
+            who: who.into(),
+            opened: false,
+            untried: true,
+            failures: 0,
+            told: None,
+        }
     }
 
     /// The stream has given data.
@@ -58,7 +70,7 @@ impl Retry {
 
     fn back(&mut self) {
         if let Some(lost) = self.told.take() {
-            self.term.notice(&format!("{lost} {} is back", self.who));
+            (self.tell)(&format!("{lost} {} is back", self.who));
         }
     }
 
@@ -75,7 +87,7 @@ impl Retry {
         self.untried = false;
         let lost = if down { DOCKER } else { LINK };
         if self.told != Some(lost) {
-            self.term.notice(&format!("{lost} {} lost, reconnecting…", self.who));
+            (self.tell)(&format!("{lost} {} lost, reconnecting…", self.who));
             self.told = Some(lost);
         }
         let random = u64::from_le_bytes(dockctl_api::random());

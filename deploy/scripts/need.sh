@@ -24,7 +24,10 @@ test             tc            iproute2
 test             strace        strace
 test             setpriv       util-linux
 test             docker-compose docker-compose
+test             script        bsdutils
+test             tmux          tmux
 test             useradd       passwd
+test             docker-registry docker-registry
 test,lint        pip3          python3-pip
 lint             npm           npm
 lint             shellcheck    shellcheck

@@ -14,8 +14,9 @@ use dockctl_api::{
     v1::{
         LoginRequest, agent_service_client::AgentServiceClient,
         auth_service_client::AuthServiceClient, container_service_client::ContainerServiceClient,
-        docker_service_client::DockerServiceClient, image_service_client::ImageServiceClient,
-        system_service_client::SystemServiceClient,
+        copy_service_client::CopyServiceClient, docker_service_client::DockerServiceClient,
+        exec_service_client::ExecServiceClient, forward_service_client::ForwardServiceClient,
+        image_service_client::ImageServiceClient, system_service_client::SystemServiceClient,
     },
 };
 use http::{HeaderValue, Uri, header::AUTHORIZATION};
@@ -143,6 +144,21 @@ impl Api {
     /// ContainerService.
     pub fn containers(&self) -> ContainerServiceClient<Channel> {
         ContainerServiceClient::with_origin(self.channel.clone(), self.origin.clone())
+    }
+
+    /// ExecService.
+    pub fn exec(&self) -> ExecServiceClient<Channel> {
+        ExecServiceClient::with_origin(self.channel.clone(), self.origin.clone())
+    }
+
+    /// CopyService.
+    pub fn copies(&self) -> CopyServiceClient<Channel> {
+        CopyServiceClient::with_origin(self.channel.clone(), self.origin.clone())
+    }
+
+    /// ForwardService.
+    pub fn forwards(&self) -> ForwardServiceClient<Channel> {
+        ForwardServiceClient::with_origin(self.channel.clone(), self.origin.clone())
     }
 
     /// DockerService.

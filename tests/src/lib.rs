@@ -19,8 +19,12 @@ mod kill_at;
 mod netns;
 mod nobody;
 mod process;
+mod registry;
 mod rounds;
+mod screen;
 mod tcp_proxy;
+mod terminal;
+mod tidy;
 mod wait;
 mod world;
 
@@ -37,8 +41,12 @@ pub use kill_at::killed_at;
 pub use netns::{Netns, Way};
 pub use nobody::Nobody;
 pub use process::Process;
+pub use registry::{REGISTRY_LOGIN, Registry};
 pub use rounds::rounds;
+pub use screen::Screen;
 pub use tcp_proxy::TcpProxy;
+pub use terminal::Terminal;
+pub use tidy::Tidy;
 pub use wait::{LONG, SHORT, await_until};
 pub use world::{World, scenario};
 

@@ -33,10 +33,19 @@ impl Process {
     /// # Errors
     /// When the program cannot be started.
     pub fn spawn(name: &str, mut command: Command, dir: &Path) -> Result<Self> {
+        command.stdin(Stdio::null());
+        Self::spawn_with_input(name, command, dir)
+    }
+
+    /// The same with the standard input that `command` has.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn spawn_with_input(name: &str, mut command: Command, dir: &Path) -> Result<Self> {
         let n = STARTED.fetch_add(1, Ordering::Relaxed);
         let out = dir.join(format!("{n:02}-{name}.out"));
         let log = dir.join(format!("{n:02}-{name}.log"));
-        command.stdin(Stdio::null()).stdout(File::create(&out)?).stderr(File::create(&log)?);
+        command.stdout(File::create(&out)?).stderr(File::create(&log)?);
         let child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
         Ok(Self { child, name: name.to_owned(), out, log })
     }
@@ -44,6 +53,35 @@ impl Process {
     /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// How many sockets it holds open now.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn sockets(&self) -> Result<usize> {
+        let open = fs::read_dir(format!("/proc/{}/fd", self.pid()))?;
+        let targets = open.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
+        Ok(targets.filter(|to| to.to_string_lossy().starts_with("socket:")).count())
+    }
+
+    /// How many files, sockets among them, it has open.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn open_files(&self) -> Result<usize> {
+        Ok(fs::read_dir(format!("/proc/{}/fd", self.pid()))?.count())
+    }
+
+    /// The most memory that it has held, MiB.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn peak_memory(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()).context("no VmHWM")?;
+        Ok(kib.parse::<u64>()? / 1024)
     }
 
     /// What it has written to standard output so far.

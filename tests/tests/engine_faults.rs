@@ -329,7 +329,7 @@ fn streams_outlive_a_restart_of_their_dockerd_or_end_with_their_container() {
             let text = String::from_utf8(events.stdout()?)?;
             Ok(text
                 .lines()
-                .any(|l| l.contains(" container start ") && l.contains(&later.id))
+                .any(|l| l.contains(" container start ") && l.contains(&later.id[..12]))
                 .then_some(()))
         })
         .await?;

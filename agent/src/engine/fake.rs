@@ -113,6 +113,15 @@ impl Fake {
         requests.wait_for(|all| all.iter().any(|r| r.contains(text))).await.unwrap();
     }
 
+    pub(crate) fn open_connections(&self) -> usize {
+        *self.shared.connections.borrow()
+    }
+
+    /// Waits until no more connections than this are open.
+    pub(crate) async fn connections_at_most(&self, most: usize) {
+        self.shared.connections.subscribe().wait_for(|n| *n <= most).await.unwrap();
+    }
+
     /// Waits until this many connections are open.
     pub(crate) async fn connections(&self, wanted: usize) {
         self.shared.connections.subscribe().wait_for(|n| *n == wanted).await.unwrap();

@@ -169,6 +169,10 @@ fn answered(code: u16, message: &str, call: Call<'_>, host: &str) -> Status {
             let message = message.strip_prefix("dockctl: ").unwrap_or(message);
             status(Code::PermissionDenied, reason::DOCKER_REFUSED, message, &[("call", call.name)])
         }
+        // Docker itself forbids some of what is asked of a network, such as to remove one in use.
+        403 if call.name.contains(" /networks") && is_dockers(message) => {
+            error(Code::FailedPrecondition)
+        }
         403 => status(
             Code::PermissionDenied,
             reason::DOCKER_REFUSED,
@@ -190,6 +194,11 @@ fn answered(code: u16, message: &str, call: Call<'_>, host: &str) -> Status {
         409 | 501 | 503 => error(Code::FailedPrecondition),
         _ => error(Code::Internal),
     }
+}
+
+/// Whether a refusal is Docker's own sentence; a proxy sends a page, "Forbidden", or nothing.
+fn is_dockers(message: &str) -> bool {
+    message.contains(' ') && !message.starts_with('<') && !message.starts_with("403")
 }
 
 /// The status for a container that the engine does not know.
@@ -252,6 +261,19 @@ mod tests {
             assert_eq!((got, why.as_str()), (code, reason), "{http} {body}");
         }
         assert_eq!(told(Fault::answer(500, br#"{"message":"port is taken"}"#)).2, "port is taken");
+    }
+
+    #[test]
+    fn what_docker_forbids_of_a_network_is_no_proxys_refusal() {
+        let reason = |body: &str| {
+            let call = Call::new("DELETE /networks/{id}");
+            reason_of(&Fault::answer(403, body.as_bytes()).status(call, "unix:///s")).unwrap()
+        };
+        let busy = r#"{"message":"error while removing network: n has active endpoints"}"#;
+        assert_eq!(reason(busy), reason::DOCKER_ERROR);
+        for page in ["", "<html><body>403 Forbidden", "Forbidden", "403 Forbidden\n"] {
+            assert_eq!(reason(page), reason::DOCKER_REFUSED, "{page}");
+        }
     }
 
     #[test]

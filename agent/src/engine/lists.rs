@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
+    time::SystemTime,
 };
 
 use bollard::{models::ImageSummary, query_parameters::ListImagesOptions};
@@ -13,7 +14,7 @@ use serde::{Deserialize, de::IgnoredAny};
 use tonic::Status;
 
 use super::{
-    Engine,
+    Engine, age,
     fault::{Call, ambiguous, not_found},
     names::{self, encode},
     wire::{TIMEOUT, of_bollard, within},
@@ -83,7 +84,7 @@ impl From<Summary> for Container {
             ports: summary.ports.unwrap_or_default().into_iter().map(Port::from).collect(),
             labels: summary.labels.unwrap_or_default(),
             networks: networks.unwrap_or_default().into_keys().collect(),
-            stale: false,
+            ..Self::default()
         }
     }
 }
@@ -128,6 +129,8 @@ impl Engine {
             .await
             .map_err(|fault| self.wire.status(&fault, Call::new("GET /containers/json")))?;
         let mut list: Vec<Container> = summaries.into_iter().map(Container::from).collect();
+        let now = SystemTime::now();
+        list.iter_mut().for_each(|container| age::fill(container, now));
         list.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(list)
     }

@@ -2,23 +2,46 @@
 //! cheap to clone; it is made without asking whether Docker is there, and every call says so itself
 //! when it is not. Used by `serve` and `inventory`; it knows nothing of the link or of agents.
 
+mod age;
+mod attach;
+mod build;
+mod containers;
+mod copy;
 mod demux;
+mod detach;
+mod disk;
+mod download;
 mod endpoint;
 mod events;
+mod exec;
 #[cfg(test)]
 pub(crate) mod fake;
 mod fault;
+mod filters;
+mod forward;
 mod gather;
+mod hijack;
+mod images;
 mod lists;
 mod logs;
 mod names;
+mod networks;
 mod pass;
+mod process;
 mod raw;
+mod registry;
+mod session;
 mod shared;
 mod stats;
+mod tar_check;
 #[cfg(test)]
 mod tests;
+mod transfer;
+#[cfg(test)]
+mod transfer_tests;
 mod tunnel;
+mod upload;
+mod volumes;
 mod wire;
 
 use std::{
@@ -34,11 +57,13 @@ use bollard::{
         KillContainerOptions, RestartContainerOptions, StartContainerOptions, StopContainerOptions,
     },
 };
+use bytes::Bytes;
 use dockctl_api::{
     error::{reason, status},
     v1::{Container, Image},
 };
-use serde::Deserialize;
+use http::Method;
+use serde::{Deserialize, de::DeserializeOwned};
 use tonic::{Code, Status};
 
 use crate::guard::Guard;
@@ -47,6 +72,7 @@ use fault::{Call, Fault};
 use shared::Shared;
 use wire::{TIMEOUT, Wire, of_bollard, within};
 
+pub(crate) use age::keep as keep_times;
 #[cfg(fuzzing)]
 pub use demux::fuzz_demux;
 pub use endpoint::{DEFAULT_HOST, EngineError};
@@ -54,6 +80,10 @@ pub(crate) use events::check_types;
 pub use lists::ListQuery;
 pub(crate) use lists::find;
 pub(crate) use names::container as check_container;
+pub(crate) use session::{Input, Output};
+#[cfg(fuzzing)]
+pub use tar_check::fuzz_tar_check;
+pub(crate) use transfer::Told;
 pub(crate) use tunnel::Caller;
 pub use wire::EngineVersion;
 
@@ -129,7 +159,7 @@ impl Engine {
         self.wire.endpoint.to_string()
     }
 
-    /// How many streams are open at the engine now: logs, events and stats.
+    /// How many streams are open at the engine now: logs, events, stats and sessions.
     pub fn open_streams(&self) -> usize {
         self.wire.streams.load(Ordering::Relaxed)
     }
@@ -212,14 +242,14 @@ impl Engine {
     }
 
     /// Does a call that changes something, within a time limit.
-    async fn act<F>(
+    async fn act<T, F>(
         &self,
         call: Call<'_>,
         limit: Duration,
         run: impl Fn() -> F,
-    ) -> Result<(), Status>
+    ) -> Result<T, Status>
     where
-        F: Future<Output = Result<(), BollardError>>,
+        F: Future<Output = Result<T, BollardError>>,
     {
         // Outside of the limit, so that a call that never left is not told as one that may have run.
         let negotiated = self.wire.prefix().await.map_err(Fault::unsent);
@@ -233,6 +263,24 @@ impl Engine {
             }
         });
         result.await.map_err(|fault| self.wire.status(&fault, call))
+    }
+
+    /// Sends JSON, or nothing, and reads the answer, within a time limit.
+    async fn send(
+        &self,
+        call: Call<'_>,
+        limit: Duration,
+        method: Method,
+        path: &str,
+        json: Option<&str>,
+    ) -> Result<Bytes, Status> {
+        let answer = self.wire.change(method, path, json, limit).await;
+        answer.map_err(|fault| self.wire.status(&fault, call))
+    }
+
+    /// Decodes an answer.
+    fn read<T: DeserializeOwned>(&self, call: Call<'_>, answer: &[u8]) -> Result<T, Status> {
+        wire::decode(answer).map_err(|fault| self.wire.status(&fault, call))
     }
 
     async fn stop_options(

@@ -1,11 +1,13 @@
-//! Streams from the engine: one HTTP/1.0 GET on a connection of its own, read in large pieces.
+//! Streams from the engine: one HTTP/1.0 request on a connection of its own, read in large pieces.
 //! dockerd sends one HTTP chunk for each log line and an HTTP library hands on one frame for each;
-//! over HTTP/1.0 there are no chunks, at a fraction of the CPU time. Used by `logs`, `events` and `stats`.
+//! over HTTP/1.0 there are no chunks, at a fraction of the CPU time. Used by `logs`, `events`,
+//! `stats`, `copy`, `images` and, for a wait, by `attach`.
 //! There is no task behind a stream: it reads when it is polled, and dropping it closes the socket.
 
 use std::{
     io,
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use bytes::{Buf as _, BytesMut};
@@ -28,9 +30,11 @@ const MAX_LINE: usize = 4 << 20;
 
 /// The body of an open stream.
 pub(super) struct Raw {
-    io: Box<dyn Io>,
+    pub(super) io: Box<dyn Io>,
     /// What has been read and not consumed.
     pub(super) buffer: BytesMut,
+    /// The answer's head.
+    head: BytesMut,
     wire: Arc<Wire>,
 }
 
@@ -44,26 +48,54 @@ impl Raw {
     /// Opens a stream at a path (with its query) below the API version. The answer's head must come
     /// within 30 s; after that there is no limit.
     pub(super) async fn open(wire: &Arc<Wire>, path: &str) -> Result<Self, Fault> {
-        let ask = || wire::within(TIMEOUT, Self::ask(wire, path));
+        Self::request(wire, "GET", path, TIMEOUT).await
+    }
+
+    /// The same with another method, and a limit for the answer's head.
+    pub(super) async fn request(
+        wire: &Arc<Wire>,
+        method: &str,
+        path: &str,
+        limit: Duration,
+    ) -> Result<Self, Fault> {
+        let ask = || wire::within(limit, Self::ask(wire, method, path));
         match ask().await {
             Err(fault) if wire.renegotiates(&fault) => ask().await,
             other => other,
         }
     }
 
-    async fn ask(wire: &Arc<Wire>, path: &str) -> Result<Self, Fault> {
+    async fn ask(wire: &Arc<Wire>, method: &str, path: &str) -> Result<Self, Fault> {
+        let head = format!("{path} HTTP/1.0\r\nHost: docker\r\n\r\n");
+        let mut raw = Self::send(wire, method, &head).await?;
+        let code = raw.head().await?;
+        if (200..300).contains(&code) { Ok(raw) } else { Err(raw.refused(code).await) }
+    }
+
+    /// Sends a request: its method and its head from the path below the API version on.
+    pub(super) async fn send(wire: &Arc<Wire>, method: &str, head: &str) -> Result<Self, Fault> {
         let prefix = wire.prefix().await.map_err(Fault::unsent)?;
         let io = wire.endpoint.connect().await.map_err(Fault::Connect)?;
         wire.streams.fetch_add(1, Ordering::Relaxed);
-        let mut raw = Self { io, buffer: BytesMut::new(), wire: wire.clone() };
-        let request = format!("GET {prefix}{path} HTTP/1.0\r\nHost: docker\r\n\r\n");
+        let (buffer, empty) = (BytesMut::new(), BytesMut::new());
+        let mut raw = Self { io, buffer, head: empty, wire: wire.clone() };
+        let request = format!("{method} {prefix}{head}");
         raw.io.write_all(request.as_bytes()).await.map_err(|e| lost(&e))?;
-        let code = raw.head().await?;
-        if (200..300).contains(&code) {
-            return Ok(raw);
-        }
-        while raw.buffer.len() < MAX_LINE && raw.fill().await.map_err(|e| lost(&e))? > 0 {}
-        Err(Fault::answer(code, &raw.buffer))
+        Ok(raw)
+    }
+
+    /// The fault of an answer with this code, whose message follows.
+    pub(super) async fn refused(&mut self, code: u16) -> Fault {
+        // An engine that took not all of an upload may break off behind its answer: the sentence counts.
+        while self.buffer.len() < MAX_LINE && self.fill().await.is_ok_and(|read| read > 0) {}
+        Fault::answer(code, &self.buffer)
+    }
+
+    /// A field of the answer's head.
+    pub(super) fn field(&self, name: &str) -> Option<&str> {
+        let head = std::str::from_utf8(&self.head).ok()?;
+        let mut fields = head.split("\r\n").skip(1).filter_map(|line| line.split_once(':'));
+        fields.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
     }
 
     /// Lets data gather from now on: fewer and larger pieces, up to 2 ms later.
@@ -72,7 +104,7 @@ impl Raw {
     }
 
     /// Reads the head and leaves what follows it in the buffer.
-    async fn head(&mut self) -> Result<u16, Fault> {
+    pub(super) async fn head(&mut self) -> Result<u16, Fault> {
         let end = loop {
             let end = self.buffer.windows(4).position(|w| w == b"\r\n\r\n");
             match end {
@@ -89,9 +121,9 @@ impl Raw {
                 });
             }
         };
-        let head = self.buffer.split_to(end);
+        self.head = self.buffer.split_to(end);
         self.buffer.advance(4);
-        status_code(&head)
+        status_code(&self.head)
     }
 
     /// Reads more into the buffer; 0 at the end. Safe to drop at any time.

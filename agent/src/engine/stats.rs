@@ -246,7 +246,7 @@ impl Reading {
             return 0.0;
         }
         let cpus = match now.online_cpus {
-            0 => now.cpu_usage.percpu_usage.as_ref().map_or(1, Vec::len) as f64,
+            0 => now.cpu_usage.percpu_usage.as_ref().map_or(0, Vec::len) as f64,
             cpus => f64::from(cpus),
         };
         used as f64 / passed as f64 * cpus * 100.0
@@ -313,6 +313,49 @@ mod tests {
         assert_eq!(usage(r#"{"inactive_file":50}"#), 450);
         assert_eq!(usage(r#"{"total_inactive_file":600,"inactive_file":50}"#), 450);
         assert_eq!(usage("null"), 500);
+    }
+
+    /// A whole reading of Docker 20.10 on cgroup v1, of a busy container with 64 MiB; what `docker stats`
+    /// makes of it was worked out by its own formulas.
+    #[test]
+    fn a_recorded_reading_of_cgroup_v1() {
+        let json = include_str!("stats_v1.json");
+        let reading: Reading = serde_json::from_str(json).unwrap();
+        let sample = reading.sample(reading.read_at().unwrap());
+        assert!(reading.has_two());
+        let cpu = (3_596_227_412.0 - 2_824_611_326.0) / 2_010_000_000.0 * 2.0 * 100.0;
+        assert!((sample.cpu_percent - cpu).abs() < 1e-9, "{}", sample.cpu_percent);
+        // Without total_inactive_file, which v1 has beside its own inactive_file.
+        assert_eq!((sample.memory_usage, sample.memory_limit), (626_688 - 36_864, 64 << 20));
+        assert_eq!((sample.network_received, sample.network_sent), (736, 0));
+        assert_eq!((sample.block_read, sample.block_written, sample.pids), (0, 0, 1));
+    }
+
+    /// A reading as later engines send it on cgroup v2: no use of single CPUs, null for empty lists.
+    #[test]
+    fn a_reading_of_cgroup_v2() {
+        let json = include_str!("stats_v2.json");
+        let reading: Reading = serde_json::from_str(json).unwrap();
+        let sample = reading.sample(reading.read_at().unwrap());
+        assert!((sample.cpu_percent - 50.0).abs() < 1e-9, "{}", sample.cpu_percent);
+        assert_eq!(sample.memory_usage, 10_485_760 - 3_145_728);
+        assert_eq!(sample.memory_limit, 25_282_846_720);
+        assert_eq!((sample.network_received, sample.network_sent), (1500, 700));
+        assert_eq!((sample.block_read, sample.block_written, sample.pids), (8192, 4096, 3));
+        let mut json: serde_json::Value = serde_json::from_str(json).unwrap();
+        // The first reading has nothing before it, so that there is no use of CPUs to tell.
+        json["precpu_stats"] = serde_json::json!({"cpu_usage": {"total_usage": 0}});
+        assert!(!serde_json::from_value::<Reading>(json.clone()).unwrap().has_two());
+        json["cpu_stats"]["online_cpus"] = 0.into();
+        let unknown: Reading = serde_json::from_value(json).unwrap();
+        assert_eq!(unknown.cpu_percent(), 0.0, "no CPUs to count, as docker says");
+    }
+
+    #[test]
+    fn cpus_are_counted_where_the_engine_does_not_tell_them() {
+        let mut reading = reading("");
+        reading.cpu_stats.online_cpus = 0;
+        assert!((reading.cpu_percent() - 40.0).abs() < 1e-9, "two of them are listed");
     }
 
     #[test]

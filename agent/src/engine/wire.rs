@@ -12,8 +12,11 @@ use std::{
 
 use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker, errors::Error as BollardError};
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header::HOST};
-use http_body_util::{BodyExt as _, Empty, Limited, combinators::UnsyncBoxBody};
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode,
+    header::{CONTENT_TYPE, HOST},
+};
+use http_body_util::{BodyExt as _, Empty, Full, Limited, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, client::conn::http1::SendRequest};
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -39,7 +42,7 @@ const OLDEST: u32 = 41;
 /// The newest API version that is spoken: that of bollard's types.
 const NEWEST: u32 = API_DEFAULT_VERSION.minor_version as u32;
 
-pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub(super) type Body = UnsyncBoxBody<Bytes, BoxError>;
 
 /// What the engine says of itself.
@@ -131,6 +134,32 @@ impl Wire {
     /// Like `get`, decoded.
     pub(super) async fn get_json<T: DeserializeOwned>(&self, path: &str) -> Result<T, Fault> {
         decode(&self.get(path).await?)
+    }
+
+    /// Sends a request that changes something, with this JSON or nothing as its body, and reads the
+    /// answer within `limit`.
+    pub(super) async fn change(
+        &self,
+        method: Method,
+        path: &str,
+        json: Option<&str>,
+        limit: Duration,
+    ) -> Result<Bytes, Fault> {
+        // Outside of the limit, so that a call that never left is not told as one that may have run.
+        self.prefix().await.map_err(Fault::unsent)?;
+        let ask = || async {
+            let request = change(method.clone(), path, json)?;
+            let (status, body) = self.read(self.versioned(request).await?).await?;
+            if status.is_success() { Ok(body) } else { Err(Fault::answer(status.as_u16(), &body)) }
+        };
+        within(limit, async {
+            match ask().await {
+                // The engine refused it unseen, so it has not run.
+                Err(fault) if self.renegotiates(&fault) => ask().await,
+                other => other,
+            }
+        })
+        .await
     }
 
     /// Agrees with the engine on an API version, as new as both speak. Done again before the next
@@ -227,7 +256,10 @@ impl Wire {
 
     /// Sends a request with the negotiated version before its path. bollard 0.21 loses the version
     /// that it puts there itself (`Url::join` with an absolute path replaces the whole path).
-    async fn versioned(&self, mut request: Request<Body>) -> Result<Response<Incoming>, Fault> {
+    pub(super) async fn versioned(
+        &self,
+        mut request: Request<Body>,
+    ) -> Result<Response<Incoming>, Fault> {
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
         let path = self.prefix().await.map_err(Fault::unsent)? + path;
         *request.uri_mut() = path.parse().map_err(|e| Fault::Garbage(format!("{path}: {e}")))?;
@@ -254,7 +286,7 @@ impl Wire {
             hyper::client::conn::http1::handshake(io).await.map_err(|e| fault(&e))?;
         // Ends by itself: when the answer is read and the sender is not kept, or when either side is
         // dropped before that.
-        tokio::spawn(connection);
+        tokio::spawn(connection.with_upgrades());
         Ok(sender)
     }
 
@@ -280,16 +312,29 @@ impl Wire {
         Some(idle.swap_remove(ready).sender)
     }
 
-    async fn read(&self, response: Response<Incoming>) -> Result<(StatusCode, Bytes), Fault> {
+    pub(super) async fn read(
+        &self,
+        response: Response<Incoming>,
+    ) -> Result<(StatusCode, Bytes), Fault> {
         let status = response.status();
         let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
         Ok((status, body.map_err(|e| Fault::Lost(e.to_string()))?.to_bytes()))
     }
 }
 
-fn get(path: &str) -> Result<Request<Body>, Fault> {
+pub(super) fn get(path: &str) -> Result<Request<Body>, Fault> {
     let body = UnsyncBoxBody::new(Empty::new().map_err(|never| match never {}));
     Request::get(path).body(body).map_err(|e| Fault::Garbage(format!("{path}: {e}")))
+}
+
+fn change(method: Method, path: &str, json: Option<&str>) -> Result<Request<Body>, Fault> {
+    let request = Request::builder().method(method).uri(path);
+    let request = match json {
+        Some(_) => request.header(CONTENT_TYPE, "application/json"),
+        None => request,
+    };
+    let body = Full::from(json.unwrap_or_default().to_owned()).map_err(|never| match never {});
+    request.body(UnsyncBoxBody::new(body)).map_err(|e| Fault::Garbage(format!("{path}: {e}")))
 }
 
 pub(super) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Fault> {
@@ -308,7 +353,7 @@ fn minor(version: &str) -> Option<u32> {
     version.strip_prefix("1.")?.parse().ok()
 }
 
-fn fault(error: &hyper::Error) -> Fault {
+pub(super) fn fault(error: &hyper::Error) -> Fault {
     // hyper itself says "connection error"; what it was, for example a TLS alert, is in its source.
     let text = match std::error::Error::source(error) {
         Some(cause) => format!("{error}: {cause}"),

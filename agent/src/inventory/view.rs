@@ -9,6 +9,8 @@ use dockctl_api::{
 };
 use prost_types::Timestamp;
 
+use crate::engine::keep_times;
+
 /// Containers in one frame at most.
 pub(super) const FRAME: usize = 100;
 
@@ -113,12 +115,15 @@ impl View {
 
     fn see(
         &mut self,
-        container: Container,
+        mut container: Container,
         told: &HashSet<String>,
         now: Timestamp,
         change: &mut Change,
     ) {
         let before = self.containers.get(&container.id);
+        if let Some(before) = before {
+            keep_times(before, &mut container);
+        }
         if before == Some(&container) {
             return;
         }

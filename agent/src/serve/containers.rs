@@ -3,13 +3,20 @@
 use std::sync::Arc;
 
 use dockctl_api::v1::{
-    InspectContainerRequest, InspectContainerResponse, KillContainerRequest, KillContainerResponse,
-    ListContainersRequest, ListContainersResponse, RestartContainerRequest,
-    RestartContainerResponse, StartContainerRequest, StartContainerResponse, StopContainerRequest,
-    StopContainerResponse, StreamLogsRequest, StreamLogsResponse, StreamStatsRequest,
-    StreamStatsResponse, container_service_server::ContainerService,
+    CommitContainerRequest, CommitContainerResponse, CreateContainerRequest,
+    CreateContainerResponse, DiffContainerRequest, DiffContainerResponse, ExportContainerRequest,
+    ExportContainerResponse, InspectContainerRequest, InspectContainerResponse,
+    KillContainerRequest, KillContainerResponse, ListContainersRequest, ListContainersResponse,
+    ListProcessesRequest, ListProcessesResponse, PauseContainerRequest, PauseContainerResponse,
+    PruneContainersRequest, PruneContainersResponse, RemoveContainerRequest,
+    RemoveContainerResponse, RenameContainerRequest, RenameContainerResponse,
+    RestartContainerRequest, RestartContainerResponse, StartContainerRequest,
+    StartContainerResponse, StopContainerRequest, StopContainerResponse, StreamLogsRequest,
+    StreamLogsResponse, StreamStatsRequest, StreamStatsResponse, UnpauseContainerRequest,
+    UnpauseContainerResponse, UpdateContainerRequest, UpdateContainerResponse,
+    WaitContainerRequest, WaitContainerResponse, container_service_server::ContainerService,
 };
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, stream};
 use tonic::{Request, Response, Status};
 
 use super::{Agent, ResponseStream, stats};
@@ -72,6 +79,107 @@ impl ContainerService for Agent {
         let KillContainerRequest { container, signal, .. } = request.into_inner();
         self.engine.kill(&container, &signal).await?;
         Ok(Response::new(KillContainerResponse {}))
+    }
+
+    async fn create_container(
+        &self,
+        request: Request<CreateContainerRequest>,
+    ) -> Result<Response<CreateContainerResponse>, Status> {
+        Ok(Response::new(self.engine.create(request.get_ref()).await?))
+    }
+
+    async fn remove_container(
+        &self,
+        request: Request<RemoveContainerRequest>,
+    ) -> Result<Response<RemoveContainerResponse>, Status> {
+        self.engine.remove(request.get_ref()).await?;
+        Ok(Response::new(RemoveContainerResponse {}))
+    }
+
+    async fn rename_container(
+        &self,
+        request: Request<RenameContainerRequest>,
+    ) -> Result<Response<RenameContainerResponse>, Status> {
+        let RenameContainerRequest { container, name, .. } = request.into_inner();
+        self.engine.rename(&container, &name).await?;
+        Ok(Response::new(RenameContainerResponse {}))
+    }
+
+    async fn pause_container(
+        &self,
+        request: Request<PauseContainerRequest>,
+    ) -> Result<Response<PauseContainerResponse>, Status> {
+        self.engine.pause(&request.into_inner().container).await?;
+        Ok(Response::new(PauseContainerResponse {}))
+    }
+
+    async fn unpause_container(
+        &self,
+        request: Request<UnpauseContainerRequest>,
+    ) -> Result<Response<UnpauseContainerResponse>, Status> {
+        self.engine.unpause(&request.into_inner().container).await?;
+        Ok(Response::new(UnpauseContainerResponse {}))
+    }
+
+    async fn update_container(
+        &self,
+        request: Request<UpdateContainerRequest>,
+    ) -> Result<Response<UpdateContainerResponse>, Status> {
+        let UpdateContainerRequest { container, json, .. } = request.into_inner();
+        let warnings = self.engine.update(&container, &json).await?;
+        Ok(Response::new(UpdateContainerResponse { warnings }))
+    }
+
+    async fn wait_container(
+        &self,
+        request: Request<WaitContainerRequest>,
+    ) -> Result<Response<ResponseStream<WaitContainerResponse>>, Status> {
+        let request = request.get_ref();
+        let exit = self.engine.wait(&request.container, request.condition()).await?;
+        let registered = stream::iter([Ok(WaitContainerResponse { exit: None })]);
+        let ended = stream::once(async { Ok(WaitContainerResponse { exit: Some(exit.await?) }) });
+        Ok(Response::new(Box::pin(registered.chain(ended))))
+    }
+
+    async fn list_processes(
+        &self,
+        request: Request<ListProcessesRequest>,
+    ) -> Result<Response<ListProcessesResponse>, Status> {
+        let ListProcessesRequest { container, ps_options, .. } = request.into_inner();
+        Ok(Response::new(self.engine.processes(&container, &ps_options).await?))
+    }
+
+    async fn diff_container(
+        &self,
+        request: Request<DiffContainerRequest>,
+    ) -> Result<Response<DiffContainerResponse>, Status> {
+        let changes = self.engine.diff(&request.into_inner().container).await?;
+        Ok(Response::new(DiffContainerResponse { changes }))
+    }
+
+    async fn commit_container(
+        &self,
+        request: Request<CommitContainerRequest>,
+    ) -> Result<Response<CommitContainerResponse>, Status> {
+        let id = self.engine.commit(request.get_ref()).await?;
+        Ok(Response::new(CommitContainerResponse { id }))
+    }
+
+    async fn export_container(
+        &self,
+        request: Request<ExportContainerRequest>,
+    ) -> Result<Response<ResponseStream<ExportContainerResponse>>, Status> {
+        let pieces = self.engine.export(&request.into_inner().container).await?;
+        let messages = pieces.map(|data| Ok(ExportContainerResponse { data: data? }));
+        Ok(Response::new(Box::pin(messages)))
+    }
+
+    async fn prune_containers(
+        &self,
+        request: Request<PruneContainersRequest>,
+    ) -> Result<Response<PruneContainersResponse>, Status> {
+        let pruned = self.engine.prune_containers(&request.into_inner().filters).await?;
+        Ok(Response::new(pruned))
     }
 
     async fn stream_logs(

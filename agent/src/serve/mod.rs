@@ -3,16 +3,24 @@
 //! as its response is dropped.
 
 mod containers;
+mod copy;
 mod docker;
+mod exec;
+mod forward;
 mod images;
+mod networks;
 mod stats;
 mod system;
+mod volumes;
 
 use std::{pin::Pin, sync::Arc};
 
 use dockctl_api::v1::{
-    container_service_server::ContainerServiceServer, docker_service_server::DockerServiceServer,
-    image_service_server::ImageServiceServer, system_service_server::SystemServiceServer,
+    container_service_server::ContainerServiceServer, copy_service_server::CopyServiceServer,
+    docker_service_server::DockerServiceServer, exec_service_server::ExecServiceServer,
+    forward_service_server::ForwardServiceServer, image_service_server::ImageServiceServer,
+    network_service_server::NetworkServiceServer, system_service_server::SystemServiceServer,
+    volume_service_server::VolumeServiceServer,
 };
 use futures_util::Stream;
 use tonic::{Status, service::Routes};
@@ -35,28 +43,26 @@ struct Agent {
     name: Arc<str>,
 }
 
+/// One service, and the longest message that it takes.
+macro_rules! service {
+    ($server:ident, $agent:ident, $longest:ident) => {
+        $server::new($agent.clone())
+            .max_decoding_message_size($longest)
+            .max_encoding_message_size(usize::MAX)
+    };
+}
+
 /// The services of the agent called `name`.
 pub fn routes(engine: Engine, inventory: Handle, name: Arc<str>) -> Routes {
     let agent = Agent { engine, inventory, name };
-    Routes::new(
-        ContainerServiceServer::new(agent.clone())
-            .max_decoding_message_size(MAX_REQUEST)
-            .max_encoding_message_size(usize::MAX),
-    )
-    .add_service(
-        ImageServiceServer::new(agent.clone())
-            .max_decoding_message_size(MAX_MESSAGE)
-            .max_encoding_message_size(usize::MAX),
-    )
-    .add_service(
-        SystemServiceServer::new(agent.clone())
-            .max_decoding_message_size(MAX_REQUEST)
-            .max_encoding_message_size(usize::MAX),
-    )
-    .add_service(
-        DockerServiceServer::new(agent.clone())
-            .max_decoding_message_size(MAX_MESSAGE)
-            .max_encoding_message_size(usize::MAX),
-    )
-    .prepare()
+    Routes::new(service!(ContainerServiceServer, agent, MAX_REQUEST))
+        .add_service(service!(ExecServiceServer, agent, MAX_MESSAGE))
+        .add_service(service!(CopyServiceServer, agent, MAX_MESSAGE))
+        .add_service(service!(ForwardServiceServer, agent, MAX_MESSAGE))
+        .add_service(service!(DockerServiceServer, agent, MAX_MESSAGE))
+        .add_service(service!(ImageServiceServer, agent, MAX_MESSAGE))
+        .add_service(service!(VolumeServiceServer, agent, MAX_REQUEST))
+        .add_service(service!(NetworkServiceServer, agent, MAX_REQUEST))
+        .add_service(service!(SystemServiceServer, agent, MAX_REQUEST))
+        .prepare()
 }

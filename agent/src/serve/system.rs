@@ -2,8 +2,10 @@
 //! the past, or for an end, gets a stream of his own from the engine.
 
 use dockctl_api::v1::{
-    GetInfoRequest, GetInfoResponse, GetVersionRequest, GetVersionResponse, Notice, PingRequest,
-    PingResponse, StreamEventsRequest, StreamEventsResponse, system_service_server::SystemService,
+    GetDiskUsageRequest, GetDiskUsageResponse, GetInfoRequest, GetInfoResponse, GetVersionRequest,
+    GetVersionResponse, Notice, PingRequest, PingResponse, PruneBuildCacheRequest,
+    PruneBuildCacheResponse, StreamEventsRequest, StreamEventsResponse,
+    system_service_server::SystemService,
 };
 use futures_util::StreamExt as _;
 use tonic::{Request, Response, Status};
@@ -38,6 +40,20 @@ impl SystemService for Agent {
         let latency = self.engine.ping().await?;
         // A ping takes 30 s at most.
         Ok(Response::new(PingResponse { engine_latency: latency.try_into().ok() }))
+    }
+
+    async fn get_disk_usage(
+        &self,
+        _: Request<GetDiskUsageRequest>,
+    ) -> Result<Response<GetDiskUsageResponse>, Status> {
+        Ok(Response::new(GetDiskUsageResponse { json: self.engine.disk_usage().await? }))
+    }
+
+    async fn prune_build_cache(
+        &self,
+        request: Request<PruneBuildCacheRequest>,
+    ) -> Result<Response<PruneBuildCacheResponse>, Status> {
+        self.engine.prune_build_cache(request.get_ref()).await.map(Response::new)
     }
 
     async fn stream_events(

@@ -45,7 +45,7 @@ async fn ls(ctx: &Ctx, selector: &str, quiet: bool) -> Result<()> {
     let list = ctx.wait("listing agents", resolve::agents(&ctx.session, selector)).await?;
     ctx.show_list("Agent", &list, || match quiet {
         true => list.iter().map(|a| clean(&a.name) + "\n").collect(),
-        false => table(&list, moment::now()).render(ctx.term.color()),
+        false => table(&list, moment::now()).show(ctx.term),
     })
 }
 
@@ -187,7 +187,8 @@ fn table(agents: &[Agent], now: i64) -> Table {
         "VERSION",
         "LABELS",
         "NOTE",
-    ]);
+    ])
+    .giving_way(&[6, 7]);
     for agent in agents {
         let (state, style) = state(agent, now);
         let engine = agent.engine.as_ref().filter(|e| e.available);

@@ -14,24 +14,30 @@ use crate::{
     error::{Error, Result},
     moment,
     output::{
-        clean, json,
+        clean, human, json,
         printer::{Printer, To},
     },
     resolve,
     retry::Retry,
+    select::{On, Selection},
 };
 
-/// `dockctl events`.
+/// `dockctl events`, of the fleet or of a selection.
 pub(crate) async fn run(ctx: &Ctx, args: args::Events) -> Result<()> {
+    let (on, labels) = (args.selector.on.as_ref(), &args.selector.label);
+    let agent = On::agent(on).unwrap_or_default().to_owned();
+    // One agent is asked for, not selected.
+    let on = on.filter(|_| agent.is_empty());
+    let selection = Selection::new(&ctx.session, on, labels, &[]).await?;
     let request = StreamEventsRequest {
-        agent: args.on.unwrap_or_default(),
+        agent: agent.clone(),
         since: args.since.map(|t| t.0),
         until: args.until.map(|t| t.0),
         ..StreamEventsRequest::default()
     };
-    let agent = request.agent.clone();
     let mut printer = Printer::start(ctx.term, false)?;
-    let result = follow(ctx, request, &mut printer).await;
+    let mut show = Show { format: ctx.format, whole: args.no_trunc, selection };
+    let result = follow(ctx, request, &mut show, &mut printer).await;
     match printer.finish(result) {
         Err(error @ Error::Told(_)) if !agent.is_empty() => {
             Err(resolve::explain_agent(&ctx.session, &agent, error).await)
@@ -40,7 +46,27 @@ pub(crate) async fn run(ctx: &Ctx, args: args::Events) -> Result<()> {
     }
 }
 
-async fn follow(ctx: &Ctx, request: StreamEventsRequest, printer: &mut Printer) -> Result<()> {
+/// Which events are shown, and how.
+struct Show {
+    format: Format,
+    whole: bool,
+    selection: Selection,
+}
+
+impl Show {
+    fn wants(&self, agent: &str, event: &Event) -> bool {
+        let labelled = !self.selection.has_labels() || event.r#type == "container";
+        let name = event.attributes.get("name").map_or("", String::as_str);
+        labelled && self.selection.fits(agent, &event.actor_id, name, &event.attributes)
+    }
+}
+
+async fn follow(
+    ctx: &Ctx,
+    request: StreamEventsRequest,
+    show: &mut Show,
+    printer: &mut Printer,
+) -> Result<()> {
     let who = if request.agent.is_empty() { "the controller" } else { &request.agent };
     let mut retry = Retry::new(ctx.term, who);
     let mut seen = Seen::new(request.clone(), moment::timestamp_now());
@@ -57,13 +83,17 @@ async fn follow(ctx: &Ctx, request: StreamEventsRequest, printer: &mut Printer) 
                     match stream.message().await {
                         Ok(Some(message)) => {
                             retry.alive();
-                            if let Some(notice) = &message.notice {
+                            if let Some(notice) = &message.notice
+                                && (message.agent.is_empty()
+                                    || show.selection.hosts().fits(&message.agent))
+                            {
                                 ctx.tell(&message.agent, notice);
                             }
                             if let Some(event) = &message.event
                                 && seen.is_new(&message.agent, event)
+                                && show.wants(&message.agent, event)
                             {
-                                let text = text(ctx.format, &message, event)?;
+                                let text = text(show, &message, event)?;
                                 printer.send(To::Out, text.into()).await?;
                             }
                         }
@@ -78,24 +108,30 @@ async fn follow(ctx: &Ctx, request: StreamEventsRequest, printer: &mut Printer) 
     }
 }
 
-fn text(format: Format, message: &StreamEventsResponse, event: &Event) -> Result<String> {
-    match format {
-        Format::Table => Ok(line(&message.agent, event)),
+fn text(show: &Show, message: &StreamEventsResponse, event: &Event) -> Result<String> {
+    match show.format {
+        Format::Table => Ok(line(&message.agent, event, show.whole)),
         format => json::item(format, &json::value("StreamEventsResponse", message)?),
     }
 }
 
-/// An event in one line: time, agent, type, action, id, and the attributes in their order.
-fn line(agent: &str, event: &Event) -> String {
+/// An event in one line: time, agent, type, action, id, and the attributes in their order. Ids are
+/// shortened unless `whole`.
+fn line(agent: &str, event: &Event, whole: bool) -> String {
+    let id = |text: &str| match whole || !human::is_id(text) {
+        true => text.to_owned(),
+        false => human::short_id(text).to_owned(),
+    };
     let attributes: BTreeMap<&String, &String> = event.attributes.iter().collect();
-    let mut pairs: Vec<String> = attributes.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    let pair = |(key, value): (&&String, &&String)| format!("{key}={}", id(value));
+    let mut pairs: Vec<String> = attributes.iter().map(pair).collect();
     if event.inferred {
         pairs.push("inferred=true".to_owned()); // the agent saw it by comparison, later
     }
     let pairs = if pairs.is_empty() { String::new() } else { format!(" ({})", pairs.join(", ")) };
     let time = moment::rfc3339(event.time.as_ref());
-    let text =
-        format!("{time} {agent} {} {} {}{pairs}", event.r#type, event.action, event.actor_id);
+    let id = id(&event.actor_id);
+    let text = format!("{time} {agent} {} {} {id}{pairs}", event.r#type, event.action);
     clean(&text) + "\n"
 }
 
@@ -172,9 +208,14 @@ mod tests {
     #[test]
     fn lines_read_as_dockers() {
         assert_eq!(
-            line("web-1", &event(1_795_361_220, "start")),
+            line("web-1", &event(1_795_361_220, "start"), false),
             "2026-11-22T15:27:00.123456789Z web-1 container start 3f2a (image=nginx:1, name=nginx)\n"
         );
+        let id = "0123456789abcdef".repeat(4);
+        let attributes = [("container".to_owned(), id.clone())].into();
+        let event = Event { actor_id: id.clone(), attributes, ..event(1, "connect") };
+        assert!(line("a", &event, false).ends_with(" 0123456789ab (container=0123456789ab)\n"));
+        assert!(line("a", &event, true).ends_with(&format!(" {id} (container={id})\n")));
     }
 
     #[test]

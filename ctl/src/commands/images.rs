@@ -13,12 +13,14 @@ use crate::{
         table::{Cell, Style, Table},
     },
     resolve,
+    select::{Hosts, On, label_fits},
 };
 
 /// `dockctl images`.
 pub(crate) async fn run(ctx: &Ctx, args: args::Images) -> Result<()> {
+    let agent = On::agent(args.on.as_ref());
     let request = ListImagesRequest {
-        agent: args.on.clone().unwrap_or_default(),
+        agent: agent.unwrap_or_default().to_owned(),
         ..ListImagesRequest::default()
     };
     let call = ctx.session.ask(|channel| {
@@ -30,23 +32,32 @@ pub(crate) async fn run(ctx: &Ctx, args: args::Images) -> Result<()> {
                 .await
         }
     });
-    let listed = match ctx.wait("listing images", call).await {
+    let mut listed = match ctx.wait("listing images", call).await {
         Ok(listed) => listed,
         Err(error) => {
-            return Err(match &args.on {
+            return Err(match agent {
                 Some(agent) => resolve::explain_agent(&ctx.session, agent, error).await,
                 None => error,
             });
         }
     };
+    if agent.is_none() {
+        let hosts = ctx.wait("listing agents", Hosts::new(&ctx.session, args.on.as_ref())).await?;
+        listed.images.retain(|image| hosts.fits(&image.agent));
+        hosts.keep(&mut listed.views);
+    }
+    let wanted = args.label.iter().flat_map(|l| l.split(','));
+    let wanted: Vec<&str> = wanted.map(str::trim).collect();
+    listed.images.retain(|image| wanted.iter().all(|l| label_fits(l, &image.labels)));
     let now = moment::now();
-    ctx.show_list("Image", &listed.images, || table(&listed.images, now).render(ctx.term.color()))?;
+    ctx.show_list("Image", &listed.images, || table(&listed.images, now).show(ctx.term))?;
     tell_stale(ctx, &listed.views, "images", now);
     Ok(())
 }
 
 fn table(images: &[Image], now: i64) -> Table {
-    let mut table = Table::new(&["HOST", "REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"]);
+    let mut table = Table::new(&["HOST", "REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"])
+        .giving_way(&[1, 2, 4]);
     for image in images {
         let untagged = [String::new()];
         let tags = if image.tags.is_empty() { &untagged[..] } else { &image.tags };
@@ -68,7 +79,7 @@ fn table(images: &[Image], now: i64) -> Table {
 }
 
 /// Repository and tag; a colon before a slash belongs to a registry's port.
-fn split_name(name: &str) -> (&str, &str) {
+pub(super) fn split_name(name: &str) -> (&str, &str) {
     match name.rsplit_once(':') {
         _ if name.is_empty() => ("<none>", "<none>"),
         Some((repository, tag)) if !tag.contains('/') => (repository, tag),

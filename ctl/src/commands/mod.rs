@@ -2,16 +2,33 @@
 
 pub(crate) mod act;
 pub(crate) mod agents;
+pub(crate) mod attach;
+pub(crate) mod change;
+pub(crate) mod cp;
+mod df;
+pub(crate) mod disk;
 pub(crate) mod docker;
 pub(crate) mod events;
+pub(crate) mod exec;
+pub(crate) mod export;
+mod host;
+pub(crate) mod image;
 pub(crate) mod images;
 pub(crate) mod inspect;
 pub(crate) mod login;
 pub(crate) mod logs;
+mod logs_many;
+pub(crate) mod look;
+mod many;
+pub(crate) mod networks;
+pub(crate) mod port_forward;
 pub(crate) mod ps;
+pub(crate) mod run;
 pub(crate) mod stats;
 pub(crate) mod system;
 pub(crate) mod tokens;
+pub(crate) mod top;
+pub(crate) mod volumes;
 
 use std::future::Future;
 

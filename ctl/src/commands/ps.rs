@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use dockctl_api::v1::{AgentView, Container, ListContainersRequest};
+use prost_types::Timestamp;
 
 use super::Ctx;
 use crate::{
@@ -14,31 +15,37 @@ use crate::{
         table::{Cell, Style, Table},
     },
     resolve,
+    select::{Hosts, On},
 };
 
 /// `dockctl ps`.
 pub(crate) async fn run(ctx: &Ctx, args: args::Ps) -> Result<()> {
+    let agent = On::agent(args.on.as_ref());
     let request = ListContainersRequest {
-        agent: args.on.clone().unwrap_or_default(),
+        agent: agent.unwrap_or_default().to_owned(),
         all: args.all,
         label_selector: args.label.join(","),
         ..ListContainersRequest::default()
     };
-    let listed = match ctx.wait("listing containers", resolve::list(&ctx.session, request)).await {
+    let listing = resolve::list(&ctx.session, request);
+    let mut listed = match ctx.wait("listing containers", listing).await {
         Ok(listed) => listed,
         Err(error) => {
-            return Err(match &args.on {
+            return Err(match agent {
                 Some(agent) => resolve::explain_agent(&ctx.session, agent, error).await,
                 None => error,
             });
         }
     };
+    if agent.is_none() {
+        let hosts = ctx.wait("listing agents", Hosts::new(&ctx.session, args.on.as_ref())).await?;
+        listed.containers.retain(|c| hosts.fits(&c.agent));
+        hosts.keep(&mut listed.views);
+    }
     let now = moment::now();
     ctx.show_list("Container", &listed.containers, || match args.quiet {
         true => ids(&listed.containers, args.no_trunc),
-        false => {
-            table(&listed.containers, &listed.views, args.no_trunc, now).render(ctx.term.color())
-        }
+        false => table(&listed.containers, &listed.views, args.no_trunc, now).show(ctx.term),
     })?;
     tell_stale(ctx, &listed.views, "containers", now);
     Ok(())
@@ -84,11 +91,13 @@ fn table(containers: &[Container], views: &[AgentView], whole: bool, now: i64) -
         "STATUS",
         "PORTS",
         "NAMES",
-    ]);
+    ])
+    .giving_way(&[2, 3, 4, 5, 6]);
     for c in containers {
         let id = if whole { c.id.as_str() } else { human::short_id(&c.id) };
         let (status, style) = match (c.stale, as_of.get(c.agent.as_str())) {
-            (false, _) => (c.status.clone(), status_style(c)),
+            (false, Some(_)) => (aged(c, now), status_style(c)),
+            (false, None) => (c.status.clone(), status_style(c)),
             (true, None) => (format!("{} (stale)", c.status), Style::Dim),
             (true, Some(as_of)) => {
                 let age = human::short_span(now.saturating_sub(*as_of));
@@ -116,7 +125,20 @@ fn table(containers: &[Container], views: &[AgentView], whole: bool, now: i64) -
     table
 }
 
-fn status_style(c: &Container) -> Style {
+/// The status with its age as of now: an inventory's is as old as the agent's last look at it.
+pub(super) fn aged(c: &Container, now: i64) -> String {
+    let age = |at: &Timestamp| human::span(now.saturating_sub(at.seconds));
+    match (&c.started_at, &c.finished_at, c.status.split_once(") ")) {
+        (Some(at), ..) if c.status.starts_with("Up ") => {
+            let note = c.status.find(" (").map_or("", |from| &c.status[from..]);
+            format!("Up {}{note}", age(at))
+        }
+        (_, Some(at), Some((head, _))) => format!("{head}) {} ago", age(at)),
+        _ => c.status.clone(),
+    }
+}
+
+pub(super) fn status_style(c: &Container) -> Style {
     match c.state.as_str() {
         "running" if c.status.contains("(unhealthy)") => Style::Bad,
         "running" => Style::Good,
@@ -129,7 +151,6 @@ fn status_style(c: &Container) -> Style {
 #[cfg(test)]
 mod tests {
     use dockctl_api::v1::Port;
-    use prost_types::Timestamp;
 
     use super::*;
 
@@ -182,6 +203,24 @@ mod tests {
         assert!(table(&list, &[view()], false, NOW).render(true).contains("\x1b[2mweb-9"));
         assert_eq!(ids(&list[..1], false), "3f2a4b5c6d7e\n");
         assert_eq!(ids(&list[..1], true), "3f2a4b5c6d7e8f90\n");
+    }
+
+    #[test]
+    fn a_status_is_as_old_as_now() {
+        let shown = |status: &str, started: i64, finished: i64| {
+            let at = |ago: i64| (ago > 0).then_some(Timestamp { seconds: NOW - ago, nanos: 0 });
+            let c = Container {
+                status: status.to_owned(),
+                started_at: at(started),
+                finished_at: at(finished),
+                ..Container::default()
+            };
+            aged(&c, NOW)
+        };
+        assert_eq!(shown("Up 5 seconds", 61, 0), "Up About a minute");
+        assert_eq!(shown("Up 5 seconds (healthy)", 20, 0), "Up 20 seconds (healthy)");
+        assert_eq!(shown("Exited (137) 3 seconds ago", 0, 300), "Exited (137) 5 minutes ago");
+        assert_eq!(shown("Created", 0, 0), "Created");
     }
 
     #[test]

@@ -2,13 +2,15 @@
 //! each sample when piped.
 
 use std::{
-    collections::BTreeMap,
+    cell::RefCell,
+    collections::{BTreeMap, HashMap, HashSet},
     future::ready,
     time::{Duration, Instant},
 };
 
 use dockctl_api::v1::{
-    StreamStatsRequest, StreamStatsResponse, container_service_client::ContainerServiceClient,
+    Container, StreamStatsRequest, StreamStatsResponse,
+    container_service_client::ContainerServiceClient,
 };
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use serde_json::Value;
@@ -25,6 +27,8 @@ use crate::{
     },
     resolve,
     retry::Retry,
+    select::{On, Selection},
+    watch::{self, News},
 };
 
 const COLUMNS: [&str; 9] = [
@@ -47,24 +51,104 @@ const REDRAW: Duration = Duration::from_millis(500);
 /// A row without a sample for this long has stopped; samples come about once a second.
 const GONE: Duration = Duration::from_secs(5);
 
-/// `dockctl stats [REF...]`.
+/// `dockctl stats [REF...]`, or of a selection.
 pub(crate) async fn run(ctx: &Ctx, args: args::Stats) -> Result<()> {
-    let requests = requests(ctx, &args).await?;
+    let (on, labels) = (args.selector.on.as_ref(), &args.selector.label);
+    // One agent as a whole is asked for, not selected.
+    let whole = args.containers.is_empty() && labels.is_empty();
+    let agent = On::agent(on).filter(|_| whole);
+    let selection = match agent.is_none() && Selection::is_one(on, labels, &args.containers) {
+        true => Some(Selection::new(&ctx.session, on, labels, &args.containers).await?),
+        false => None,
+    };
+    let requests = match (&selection, agent) {
+        (None, None) => requests(ctx, &args).await?,
+        (_, agent) => vec![request(agent.unwrap_or_default(), Vec::new(), &args)],
+    };
+    let known = Known::default();
+    let choose = |sample: &StreamStatsResponse| match &selection {
+        _ if sample.container_id.is_empty() => selection
+            .as_ref()
+            .is_none_or(|s| sample.agent.is_empty() || s.hosts().fits(&sample.agent)),
+        None => true,
+        Some(selection) if selection.has_labels() => known.has(sample),
+        Some(selection) => {
+            let (id, name) = (&sample.container_id, &sample.container_name);
+            selection.fits(&sample.agent, id, name, &HashMap::new())
+        }
+    };
+    let labelled = selection.as_ref().filter(|s| s.has_labels());
+    if let Some(selection) = labelled {
+        known.add(ctx.wait("looking for the containers", selection.list(&ctx.session, "")).await?);
+    }
     let (samples, incoming) = mpsc::channel(QUEUE);
-    let streams: FuturesUnordered<_> =
-        requests.into_iter().map(|request| follow(ctx, request, samples.clone())).collect();
+    let stream = |request: StreamStatsRequest| {
+        let who = if request.agent.is_empty() { "the controller" } else { &request.agent };
+        let retry = Retry::new(ctx.term, who);
+        follow(ctx, request, retry, &choose, samples.clone())
+    };
+    let streams: FuturesUnordered<_> = requests.into_iter().map(stream).collect();
     drop(samples);
     let failures = streams.filter_map(|result| ready(result.err())).collect::<Vec<Error>>();
 
     let mut printer = Printer::start(ctx.term, false)?;
     let screen = Screen::new(ctx, args.no_stream);
     // Streams that have all ended end the output; output that fails ends the streams.
-    let both = tokio::try_join!(
-        async { Ok::<_, Error>(failures.await) },
-        show(screen, incoming, &mut printer)
-    );
+    let both = async {
+        tokio::try_join!(
+            async { Ok::<_, Error>(failures.await) },
+            show(screen, incoming, &mut printer)
+        )
+    };
+    let both = match labelled.filter(|_| !args.no_stream) {
+        None => both.await,
+        Some(selection) => tokio::select! {
+            both = both => both,
+            Err(error) = known.keep(ctx, selection) => Err(error),
+        },
+    };
     let (failures, ()) = printer.finish(both)?;
     act::fail(ctx, failures)
+}
+
+/// The containers that labels select, by agent and id: samples do not tell labels.
+#[derive(Default)]
+struct Known(RefCell<HashSet<(String, String)>>);
+
+impl Known {
+    fn has(&self, sample: &StreamStatsResponse) -> bool {
+        self.0.borrow().contains(&(sample.agent.clone(), sample.container_id.clone()))
+    }
+
+    fn add(&self, list: Vec<Container>) {
+        self.0.borrow_mut().extend(list.into_iter().map(|c| (c.agent, c.id)));
+    }
+
+    /// Keeps up with what starts and goes.
+    async fn keep(&self, ctx: &Ctx, selection: &Selection) -> Result<()> {
+        let (news, mut incoming) = mpsc::channel(QUEUE);
+        // Its streams' losses are told already.
+        let retry = Retry::telling("the controller", |_| ());
+        let taking = async {
+            while let Some(news) = incoming.recv().await {
+                match news {
+                    News::All(list, _) => {
+                        self.0.borrow_mut().clear();
+                        self.add(list);
+                    }
+                    News::Host(_, list) => self.add(list),
+                    News::Offline(_) => {}
+                    News::Event(agent, event) if event.action == "destroy" => {
+                        self.0.borrow_mut().remove(&(agent, event.actor_id));
+                    }
+                    News::Event(agent, event) => {
+                        self.0.borrow_mut().insert((agent, event.actor_id));
+                    }
+                }
+            }
+        };
+        tokio::join!(watch::watch(&ctx.session, selection, retry, news), taking).0
+    }
 }
 
 /// One request for each agent that was named, or one for the whole fleet.
@@ -78,24 +162,27 @@ async fn requests(ctx: &Ctx, args: &args::Stats) -> Result<Vec<StreamStatsReques
     if by_agent.is_empty() {
         by_agent.insert(String::new(), Vec::new());
     }
-    let request = |(agent, containers)| StreamStatsRequest {
-        agent,
+    Ok(by_agent.into_iter().map(|(agent, names)| request(&agent, names, args)).collect())
+}
+
+fn request(agent: &str, containers: Vec<String>, args: &args::Stats) -> StreamStatsRequest {
+    StreamStatsRequest {
+        agent: agent.to_owned(),
         containers,
         no_stream: args.no_stream,
         ..StreamStatsRequest::default()
-    };
-    Ok(by_agent.into_iter().map(request).collect())
+    }
 }
 
 /// One agent's samples (or the fleet's), through lost links. Samples only tell of now, so that nothing
 /// needs to be resumed.
-async fn follow(
+pub(super) async fn follow(
     ctx: &Ctx,
     request: StreamStatsRequest,
+    mut retry: Retry,
+    choose: impl Fn(&StreamStatsResponse) -> bool,
     samples: Sender<StreamStatsResponse>,
 ) -> Result<()> {
-    let who = if request.agent.is_empty() { "the controller" } else { &request.agent };
-    let mut retry = Retry::new(ctx.term, who);
     loop {
         let opening = ctx.session.call(None, |channel| {
             let request = request.clone();
@@ -109,6 +196,9 @@ async fn follow(
                     match stream.message().await {
                         Ok(Some(sample)) => {
                             retry.alive();
+                            if !choose(&sample) {
+                                continue;
+                            }
                             if samples.send(sample).await.is_err() {
                                 return Ok(()); // the output has ended and says why
                             }
@@ -184,6 +274,9 @@ impl<'a> Screen<'a> {
         }
         if self.ctx.format == Format::Table {
             let mut table = Table::bare(&WIDTHS);
+            if !std::mem::replace(&mut self.drawn, true) {
+                table.row(COLUMNS.map(Cell::from).into());
+            }
             table.row(cells(&sample));
             return Ok(table.render(false));
         }
@@ -195,15 +288,19 @@ impl<'a> Screen<'a> {
     fn draw(&mut self, now: Instant) -> String {
         self.rows.retain(|_, (_, seen)| now.duration_since(*seen) < GONE);
         let clear = if std::mem::replace(&mut self.drawn, true) { "" } else { "\x1b[2J" };
+        let text = match self.ctx.term.size() {
+            Some((width, height)) => fit(&self.table().fit(self.ctx.term.color(), width), height),
+            None => self.table().render(self.ctx.term.color()),
+        };
         // Line by line over what stands there: no flicker.
-        format!("{clear}\x1b[H{}\x1b[J", self.table().replace('\n', "\x1b[K\n"))
+        format!("{clear}\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n"))
     }
 
     /// What is to be printed at the end.
     fn last(&mut self) -> Result<String> {
         match self.ctx.format {
             _ if !self.once => Ok(String::new()),
-            Format::Table => Ok(self.table()),
+            Format::Table => Ok(self.table().show(self.ctx.term)),
             format => {
                 let all = self.rows.values().map(|(s, _)| json::value("StreamStatsResponse", s));
                 let document = json::document(format, &all.collect::<Result<Value>>()?)?;
@@ -212,11 +309,23 @@ impl<'a> Screen<'a> {
         }
     }
 
-    fn table(&self) -> String {
-        let mut table = Table::new(&COLUMNS);
+    fn table(&self) -> Table {
+        let mut table = Table::new(&COLUMNS).giving_way(&[1, 4, 6, 7, 2, 0]);
         self.rows.values().for_each(|(sample, _)| table.row(cells(sample)));
-        table.render(self.ctx.term.color())
+        table
     }
+}
+
+/// The lines that a window of this height has room for, the last of which says what is left out. The
+/// cursor takes one more.
+fn fit(text: &str, height: usize) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    let room = height.saturating_sub(1).max(2);
+    if lines.len() <= room {
+        return text.to_owned();
+    }
+    let shown: String = lines[..room - 1].iter().flat_map(|line| [line, "\n"]).collect();
+    format!("{shown}… and {} more: `dockctl top` scrolls\n", lines.len() - (room - 1))
 }
 
 fn cells(s: &StreamStatsResponse) -> Vec<Cell> {
@@ -244,6 +353,13 @@ fn cells(s: &StreamStatsResponse) -> Vec<Cell> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_window_has_no_room_for_is_counted() {
+        assert_eq!(fit("h\na\nb\nc\n", 5), "h\na\nb\nc\n");
+        assert_eq!(fit("h\na\nb\nc\n", 4), "h\na\n… and 2 more: `dockctl top` scrolls\n");
+        assert_eq!(fit("h\na\nb\nc\n", 0), "h\n… and 3 more: `dockctl top` scrolls\n");
+    }
 
     #[test]
     fn rows_read_as_dockers() {

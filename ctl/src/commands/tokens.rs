@@ -71,7 +71,7 @@ async fn ls(ctx: &Ctx) -> Result<()> {
         AgentServiceClient::new(channel).list_join_tokens(ListJoinTokensRequest {}).await
     });
     let list = ctx.wait("listing tokens", call).await?.join_tokens;
-    ctx.show_list("JoinToken", &list, || table(&list, moment::now()).render(ctx.term.color()))
+    ctx.show_list("JoinToken", &list, || table(&list, moment::now()).show(ctx.term))
 }
 
 async fn rm(ctx: &Ctx, id: String) -> Result<()> {
@@ -87,7 +87,8 @@ async fn rm(ctx: &Ctx, id: String) -> Result<()> {
 }
 
 fn table(tokens: &[JoinToken], now: i64) -> Table {
-    let mut table = Table::new(&["ID", "USES", "ENDS", "CREATED", "BY", "LABELS", "DESCRIPTION"]);
+    let mut table = Table::new(&["ID", "USES", "ENDS", "CREATED", "BY", "LABELS", "DESCRIPTION"])
+        .giving_way(&[5, 6]);
     for token in tokens {
         let left = token.expires_at.map_or(0, |t| t.seconds.saturating_sub(now));
         let ends = match left {

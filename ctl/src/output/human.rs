@@ -77,6 +77,12 @@ pub(crate) fn millis(duration: Option<&Duration>) -> String {
     })
 }
 
+/// Whether a text is a whole id: 64 hexadecimal digits, with an algorithm or without.
+pub(crate) fn is_id(text: &str) -> bool {
+    let digits = text.strip_prefix("sha256:").unwrap_or(text);
+    digits.len() == 64 && digits.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
 /// An id as docker shortens it: 12 digits without the algorithm.
 pub(crate) fn short_id(id: &str) -> &str {
     let digits = id.split_once(':').map_or(id, |(_, digits)| digits);

@@ -5,6 +5,8 @@ pub(crate) mod escape;
 pub(crate) mod human;
 pub(crate) mod json;
 pub(crate) mod printer;
+pub(crate) mod progress;
+pub(crate) mod rate;
 pub(crate) mod spinner;
 pub(crate) mod table;
 
@@ -37,6 +39,12 @@ impl Term {
     /// Whether stdout gets colours.
     pub(crate) fn color(&self) -> bool {
         self.out && self.colors
+    }
+
+    /// How many columns and lines stdout's terminal has; None where there is none or it does not say.
+    pub(crate) fn size(&self) -> Option<(usize, usize)> {
+        let (width, height) = crossterm::terminal::size().ok().filter(|_| self.out)?;
+        (width > 0 && height > 0).then_some((width.into(), height.into()))
     }
 
     /// Prints a line on stderr. Nobody reading it is no failure.

@@ -65,11 +65,11 @@ impl Printer {
     }
 
     /// Hands over text of our own making, colours and all.
-    pub(crate) async fn send_own(&mut self, to: To, text: String) -> Result<()> {
+    pub(crate) async fn send_own(&self, to: To, text: impl Into<Bytes>) -> Result<()> {
         self.pass(to, text.into()).await
     }
 
-    async fn pass(&mut self, to: To, chunk: Bytes) -> Result<()> {
+    async fn pass(&self, to: To, chunk: Bytes) -> Result<()> {
         // Only a failed write ends the thread early, and finish() tells which.
         self.queue.send((to, chunk)).await.map_err(|_| Error::BrokenPipe)
     }

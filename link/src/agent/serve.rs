@@ -1,10 +1,7 @@
 //! Serves one call: runs it against the local services and brings the answer up, inline or on a Serve
 //! stream. Dropping the future ends the call's work.
 
-use std::{
-    convert::Infallible,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dockctl_api::{
@@ -15,7 +12,7 @@ use dockctl_api::{
         connect_request::Frame as Up,
     },
 };
-use futures_util::{FutureExt as _, Stream, StreamExt as _, stream};
+use futures_util::{FutureExt as _, Stream, StreamExt as _, TryStreamExt as _, stream};
 use http::{HeaderMap, Request, Response, header};
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use tokio::{sync::mpsc, time};
@@ -131,11 +128,10 @@ impl Server {
 
     /// A call whose caller streams: Serve opens at once, since the request comes on it.
     async fn run_open(self, call: Call, left: Option<Instant>) {
-        let (request, received) = mpsc::channel::<Bytes>(1);
-        let first = stream::once(std::future::ready(framing::frame(&call.message)));
-        let rest = tokio_stream::wrappers::ReceiverStream::new(received);
-        let body = first.chain(rest).map(|data| Ok::<_, Infallible>(http_body::Frame::data(data)));
-        let body = Body::new(StreamBody::new(body).map_err(|e| match e {}));
+        let (request, received) = mpsc::channel(1);
+        let first = stream::once(std::future::ready(Ok(framing::frame(&call.message))));
+        let body = first.chain(caller(received)).map_ok(http_body::Frame::data);
+        let body = Body::new(StreamBody::new(body));
         let call_id = call.call_id;
         let this = self.clone();
         let answer = async move {
@@ -179,7 +175,7 @@ impl Server {
     async fn serve(
         mut self,
         outbound: impl Stream<Item = ServeRequest> + Send + 'static,
-        mut request: Option<mpsc::Sender<Bytes>>,
+        mut request: Option<mpsc::Sender<Option<Bytes>>>,
         left: Option<Instant>,
     ) {
         // hyper drives the outbound stream in its own task, so dropping this future must end it.
@@ -191,12 +187,15 @@ impl Server {
             while let Some(message) = inbound.message().await? {
                 if let Some(sender) = &request
                     && !message.body.is_empty()
-                    && sender.send(message.body).await.is_err()
+                    && sender.send(Some(message.body)).await.is_err()
                 {
                     request = None; // The service reads no further; what comes is thrown away.
                 }
-                if message.end_of_request {
-                    request = None;
+                if message.end_of_request
+                    && let Some(sender) = request.take()
+                {
+                    // A service that reads no further needs no end.
+                    let _ = sender.send(None).await;
                 }
             }
             Ok::<_, Status>(())
@@ -209,6 +208,21 @@ impl Server {
             tracing::debug!(%status, "an answer was not wanted to its end");
         }
     }
+}
+
+/// The rest of a caller's stream: pieces, then None as its end. Where the sender goes without having
+/// said so the caller has hung up, and the service must not take what came for the whole.
+fn caller(
+    received: mpsc::Receiver<Option<Bytes>>,
+) -> impl Stream<Item = Result<Bytes, Status>> + Send {
+    stream::unfold(Some(received), |received| async {
+        let mut received = received?;
+        match received.recv().await {
+            Some(Some(piece)) => Some((Ok(piece), Some(received))),
+            Some(None) => None,
+            None => Some((Err(Status::cancelled("the caller hung up")), None)),
+        }
+    })
 }
 
 /// The whole of a small answer, or what has come of a larger one.
@@ -279,4 +293,26 @@ fn unknown(path: &str) -> Status {
         format!("this agent ({VERSION}) does not know {path}; update it"),
         &[("call", path), (error::RAN, error::NOT_SENT)],
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn heard(said: &[Option<&'static str>]) -> Vec<Result<Bytes, Code>> {
+        let (sender, received) = mpsc::channel(8);
+        for piece in said {
+            sender.send(piece.map(Bytes::from)).await.unwrap();
+        }
+        drop(sender);
+        caller(received).map(|piece| piece.map_err(|status| status.code())).collect().await
+    }
+
+    #[tokio::test]
+    async fn a_caller_who_goes_without_an_end_has_hung_up() {
+        let piece = || Ok(Bytes::from("a"));
+        assert_eq!(heard(&[Some("a"), None]).await, [piece()]);
+        assert_eq!(heard(&[Some("a")]).await, [piece(), Err(Code::Cancelled)]);
+        assert_eq!(heard(&[]).await, [Err(Code::Cancelled)]);
+    }
 }

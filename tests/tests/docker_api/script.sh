@@ -115,12 +115,12 @@ YAML
 printf 'FROM %s\nCOPY file /file\n' "$image" >context/Dockerfile
 compose() { docker-compose --no-ansi "$@" 2>&1 | grep -v 'no-ansi' | same; }
 compose build --no-cache
-compose up -d | sort -u
+compose up -d | sort
 compose ps
 compose exec -T two cat /file
 echo typed | docker-compose exec -T one sh -c 'cat; echo end'
 compose logs --no-color one
 compose stop -t 0 two
-compose down -v -t 0 --rmi local | sort -u # both at once, in any order
+compose down -v -t 0 --rmi local | sort # in no order: it removes several at once
 
 docker rm -f "$prefix-a" | same

@@ -22,7 +22,13 @@ fn confined(fake: &Fake) -> Engine {
 }
 
 fn fake() -> Fake {
-    Fake::new(|_| Reply::Json(200, r#"{"Id":"x","Warnings":[]}"#.to_owned()))
+    Fake::new(|request| {
+        let json = match request {
+            "GET /version" => r#"{"ApiVersion":"1.41"}"#,
+            _ => r#"{"Id":"x","Warnings":[]}"#,
+        };
+        Reply::Json(200, json.to_owned())
+    })
 }
 
 /// Only the negotiation has reached the engine.

@@ -1,0 +1,371 @@
+//! Commands in running containers. The engine lets a command run on whose caller has gone; here it is
+//! ended. Called by `serve::exec`.
+//!
+//! How it is ended: the command's process group gets SIGHUP, as from a terminal that is closed, and
+//! SIGKILL if it still runs after 0.4 s. Where this host has the process and the agent may not send it
+//! signals (it need not be root), a shell within the container does. All else is best effort: where the
+//! process cannot be seen (an engine on another host, an agent in a container without the host's process
+//! numbers), or where the container has no shell, the command finds its input closed, or ^C and ^D typed
+//! on its terminal.
+
+use std::time::Duration;
+
+use bollard::{
+    exec::{ResizeExecOptions, StartExecOptions},
+    models::ExecConfig,
+};
+use dockctl_api::{
+    error::bad_field,
+    v1::{ExecStart, TerminalSize},
+};
+use futures_util::{Stream, StreamExt as _};
+use rustix::process::Signal;
+use serde::Deserialize;
+use tokio::{io::AsyncWriteExt as _, sync::mpsc, time::timeout};
+use tonic::Status;
+
+use super::{
+    Engine,
+    detach::Keys,
+    fault::{Call, Fault},
+    hijack, names,
+    process::{self, Process},
+    raw::Raw,
+    session::{AtEnd, End, Input, Output, Outputs, Program, QUEUE, Session, Talk, is_size},
+    wire::{TIMEOUT, of_bollard},
+};
+
+const CREATE: &str = "POST /containers/{id}/exec";
+const START: &str = "POST /exec/{id}/start";
+const INSPECT: &str = "GET /exec/{id}/json";
+
+/// How long a command may take to end after SIGHUP.
+const GRACE: Duration = Duration::from_millis(400);
+
+/// What the engine knows of an exec.
+#[derive(Debug, Deserialize)]
+struct State {
+    #[serde(rename = "Running")]
+    running: bool,
+    #[serde(rename = "ExitCode")]
+    exit_code: Option<i32>,
+    /// On the engine's host; 0 before it is started.
+    #[serde(rename = "Pid", default)]
+    pid: i32,
+    #[serde(rename = "ContainerID", default)]
+    container_id: String,
+}
+
+#[derive(Deserialize)]
+struct Event {
+    #[serde(rename = "Actor")]
+    actor: Actor,
+}
+
+#[derive(Deserialize)]
+struct Actor {
+    #[serde(rename = "Attributes")]
+    attributes: Attributes,
+}
+
+#[derive(Deserialize)]
+struct Attributes {
+    #[serde(rename = "execID", default)]
+    exec_id: String,
+}
+
+/// An exec that was created.
+struct Exec {
+    engine: Engine,
+    id: String,
+    container: String,
+}
+
+impl Engine {
+    /// Runs a command and gives its output; the first piece is `Started` or an error. Dropping the
+    /// receiver ends the command, except a detached one.
+    pub(crate) fn exec(
+        &self,
+        container: String,
+        start: ExecStart,
+        input: impl Stream<Item = Result<Input, Status>> + Send + 'static,
+    ) -> mpsc::Receiver<Result<Output, Status>> {
+        let (outputs, received) = mpsc::channel(QUEUE);
+        let engine = self.clone();
+        // A task, because what a caller began must be ended after he has gone.
+        tokio::spawn(async move {
+            if let Err(status) = engine.run_exec(container, start, input, &outputs).await {
+                let _ = outputs.send(Err(status)).await;
+            }
+        });
+        received
+    }
+
+    /// Creating and starting are not given up in between, so that no exec stays behind that never ran.
+    async fn run_exec(
+        &self,
+        container: String,
+        start: ExecStart,
+        input: impl Stream<Item = Result<Input, Status>> + Send,
+        outputs: &Outputs,
+    ) -> Result<(), Status> {
+        names::container("container", &container)?;
+        if start.command.is_empty() {
+            return Err(bad_field("start.command", "no command was given"));
+        }
+        let keys = Keys::parse(&start.detach_keys)?;
+        let (tty, interactive, detach, size) =
+            (start.tty, start.interactive && !start.detach, start.detach, start.size);
+        let config = config(start);
+        let create = || self.docker.create_exec(&container, config.clone());
+        let id = self.act(Call::on(CREATE, &container), TIMEOUT, create).await?.id;
+        let exec = Exec { engine: self.clone(), id, container };
+        let started = Output::Started { exec_id: exec.id.clone(), tty };
+
+        if detach {
+            let options = Some(StartExecOptions { detach, tty, output_capacity: None });
+            return match self.docker.start_exec(&exec.id, options).await.map_err(of_bollard) {
+                Ok(_) => {
+                    let _ = outputs.send(Ok(started)).await;
+                    Ok(())
+                }
+                Err(fault) => exec.not_started(fault, started, outputs).await,
+            };
+        }
+
+        let json = serde_json::json!({ "Detach": false, "Tty": tty }).to_string();
+        let path = format!("/exec/{}/start", exec.id);
+        let hijacked = hijack::open(&self.wire, &path, json.into()).await;
+        let (mut reader, mut writer) = match hijacked {
+            Ok(halves) => halves,
+            Err(fault) => return exec.not_started(fault, started, outputs).await,
+        };
+        let _ = outputs.send(Ok(started)).await;
+        let session = Session {
+            program: &exec,
+            tty,
+            size,
+            keys: (tty && interactive).then_some(keys),
+            at_end: match (interactive, tty) {
+                (true, false) => AtEnd::HalfClose,
+                (true, true) => AtEnd::EndKey,
+                (false, _) => AtEnd::Nothing,
+            },
+            outputs,
+        };
+        let end = session.run(&mut reader, &mut writer, input).await;
+        let ended = match end {
+            Ok(End::Detached) => return Ok(()),
+            Ok(End::Closed) => tokio::select! {
+                code = exec.exit_code() => Some(code),
+                () = outputs.closed() => None,
+            },
+            Ok(End::HungUp) => None,
+            Err(Talk::Caller(status)) => Some(Err(status)),
+            Err(Talk::Engine(fault)) => Some(Err(exec.fault(&fault, START))),
+        };
+        if let Some(Ok(code)) = ended {
+            let _ = outputs.send(Ok(Output::Exit(code))).await;
+            return Ok(());
+        }
+        drop(reader);
+        if !exec.end().await && tty {
+            let _ = writer.write_all(b"\x03\x04").await;
+        }
+        ended.map_or(Ok(()), |failed| failed.map(drop))
+    }
+}
+
+fn config(start: ExecStart) -> ExecConfig {
+    let text = |text: String| (!text.is_empty()).then_some(text);
+    let attach = !start.detach;
+    ExecConfig {
+        attach_stdin: Some(start.interactive && attach),
+        attach_stdout: Some(attach),
+        attach_stderr: Some(attach),
+        // Engines before API 1.42 do not know it; they are told when it runs.
+        console_size: start
+            .size
+            .filter(|size| start.tty && is_size(size))
+            .map(|size| vec![size.rows as usize, size.columns as usize]),
+        detach_keys: text(start.detach_keys),
+        tty: Some(start.tty),
+        env: Some(start.env),
+        cmd: Some(start.command),
+        privileged: Some(start.privileged),
+        user: text(start.user),
+        working_dir: text(start.working_dir),
+    }
+}
+
+/// Where an exec's process is.
+enum Found {
+    /// It has ended.
+    Ended,
+    /// Here.
+    Here(Process),
+    /// Where this host cannot see it.
+    Elsewhere,
+}
+
+impl Exec {
+    fn fault(&self, fault: &Fault, call: &'static str) -> Status {
+        self.engine.wire.status(fault, Call::on(call, &self.container))
+    }
+
+    async fn state(&self) -> Result<State, Status> {
+        let state = self.engine.wire.get_json(&format!("/exec/{}/json", self.id)).await;
+        state.map_err(|fault| self.fault(&fault, INSPECT))
+    }
+
+    /// Tells of a command that could not be started as docker does: its sentence, and exit code 126 or
+    /// 127. (Engines before Docker 25 send the sentence as output.)
+    async fn not_started(
+        &self,
+        fault: Fault,
+        started: Output,
+        outputs: &Outputs,
+    ) -> Result<(), Status> {
+        let Fault::Answer { message, .. } = &fault else { return Err(self.fault(&fault, START)) };
+        match self.state().await {
+            Ok(State { running: false, exit_code: Some(code @ (126 | 127)), .. }) => {
+                let sentence = format!("{message}\n").into_bytes().into();
+                for output in [started, Output::Stderr(sentence), Output::Exit(code)] {
+                    let _ = outputs.send(Ok(output)).await;
+                }
+                Ok(())
+            }
+            _ => Err(self.fault(&fault, START)),
+        }
+    }
+
+    /// The exit code of a command whose output has ended. It may have closed its output before its end.
+    async fn exit_code(&self) -> Result<i32, Status> {
+        let state = self.state().await?;
+        if !state.running {
+            return Ok(state.exit_code.unwrap_or(0));
+        }
+        let filters =
+            serde_json::json!({ "event": ["exec_die"], "container": [state.container_id] });
+        let path = format!("/events?filters={}", names::encode(&filters.to_string()));
+        let events = Raw::open(&self.engine.wire, &path).await;
+        let events = events.map_err(|fault| self.fault(&fault, "GET /events"))?.json::<Event>();
+        let mut events = std::pin::pin!(events);
+        loop {
+            // Asked only after the events are listened to, so that none is missed.
+            let state = self.state().await?;
+            if !state.running {
+                return Ok(state.exit_code.unwrap_or(0));
+            }
+            loop {
+                match events.next().await {
+                    Some(Ok(event)) if event.actor.attributes.exec_id == self.id => break,
+                    Some(Ok(_)) => {}
+                    Some(Err(fault)) => return Err(self.fault(&fault, "GET /events")),
+                    None => {
+                        let lost = Fault::Lost("it ended".to_owned());
+                        return Err(self.fault(&lost, "GET /events"));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Looks for the command's process, once the engine has started it.
+    async fn find(&self) -> Result<Found, Status> {
+        // The engine has its number soon after it says that it is started.
+        for _ in 0..3 {
+            let state = self.state().await?;
+            if !state.running {
+                return Ok(Found::Ended);
+            }
+            if state.pid > 0 {
+                let process = Process::find(state.pid, &state.container_id);
+                return Ok(process.map_or(Found::Elsewhere, Found::Here));
+            }
+            // The engine answers this one only after it has started the command; what it answers where
+            // there is no terminal is of no interest.
+            self.resize(TerminalSize { rows: 24, columns: 80 }).await;
+        }
+        Ok(Found::Elsewhere)
+    }
+
+    /// Ends the command; see the module's head. Tells whether it could.
+    async fn end(&self) -> bool {
+        match self.find().await {
+            Ok(Found::Ended) => true,
+            Ok(Found::Here(process)) => {
+                self.send(&process, Signal::HUP).await;
+                if timeout(GRACE, process.ended()).await.is_err() {
+                    self.send(&process, Signal::KILL).await;
+                }
+                true
+            }
+            Ok(Found::Elsewhere) => {
+                tracing::warn!(container = %self.container, "a command may run on whose caller has gone");
+                false
+            }
+            Err(status) => {
+                tracing::warn!(container = %self.container, %status, "a command may run on whose caller has gone");
+                false
+            }
+        }
+    }
+
+    async fn send(&self, process: &Process, signal: Signal) {
+        let Err(denied) = process.signal(signal) else { return };
+        let Some(inside) = process.inside else {
+            tracing::warn!(container = %self.container, %denied, "a signal was not sent");
+            return;
+        };
+        let config = ExecConfig {
+            cmd: Some(vec![
+                "sh".to_owned(),
+                "-c".to_owned(),
+                format!("kill -{} -{inside} || kill -{0} {inside}", signal.as_raw()),
+            ]),
+            user: Some("0".to_owned()),
+            ..ExecConfig::default()
+        };
+        let create = || self.engine.docker.create_exec(&self.container, config.clone());
+        let sent = match self.engine.act(Call::on(CREATE, &self.container), TIMEOUT, create).await {
+            Ok(exec) => {
+                let options = StartExecOptions { detach: true, ..StartExecOptions::default() };
+                let start = || self.engine.docker.start_exec(&exec.id, Some(options));
+                self.engine.act(Call::on(START, &self.container), TIMEOUT, start).await.map(drop)
+            }
+            Err(status) => Err(status),
+        };
+        if let Err(status) = sent {
+            tracing::warn!(container = %self.container, %status, "a signal was not sent");
+        }
+    }
+}
+
+impl Program for Exec {
+    async fn resize(&self, size: TerminalSize) {
+        // Checked by `is_size`.
+        let (height, width) =
+            (u16::try_from(size.rows).unwrap_or(0), u16::try_from(size.columns).unwrap_or(0));
+        let resize = self.engine.docker.resize_exec(&self.id, ResizeExecOptions { height, width });
+        if let Err(error) = resize.await {
+            tracing::debug!(container = %self.container, %error, "a terminal's size was not set");
+        }
+    }
+
+    async fn signal(&self, signal: &str) -> Result<(), Status> {
+        let number = process::signal(signal)
+            .ok_or_else(|| bad_field("signal", format!("invalid signal: {signal}")))?;
+        match self.find().await {
+            Ok(Found::Here(process)) => self.send(&process, number).await,
+            Ok(Found::Ended) => {}
+            Ok(Found::Elsewhere) => {
+                tracing::warn!(container = %self.container, "a signal was not sent: its process is not seen");
+            }
+            Err(status) => {
+                tracing::warn!(container = %self.container, %status, "a signal was not sent")
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,43 @@
+//! Docker's filters as people write them, "until=24h" or "label!=keep", as the JSON that the engine's
+//! queries take. What a filter may be called and mean is the engine's to say. Pure.
+
+use std::collections::BTreeMap;
+
+use dockctl_api::error::bad_field;
+use tonic::Status;
+
+/// The engine's JSON for these filters; `field` names them in an error.
+pub(super) fn json(field: &str, filters: &[String]) -> Result<String, Status> {
+    let mut all: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for filter in filters {
+        let (name, value) = match filter.split_once('=') {
+            Some((name, value)) if !name.trim().is_empty() => (name, value),
+            _ => {
+                let sentence = format!("{filter:?}: bad format of filter (expected name=value)");
+                return Err(bad_field(field, sentence));
+            }
+        };
+        all.entry(name.trim().to_lowercase()).or_default().push(value.trim());
+    }
+    Ok(serde_json::json!(all).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_are_read_as_docker_reads_them() {
+        let json = |filters: &[&str]| {
+            json("filters", &filters.iter().map(|f| (*f).to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(json(&[]).unwrap(), "{}");
+        assert_eq!(
+            json(&["Until=24h", "label=a=b", "label=c", "label!=keep"]).unwrap(),
+            r#"{"label":["a=b","c"],"label!":["keep"],"until":["24h"]}"#
+        );
+        for bad in ["until", "", "=x"] {
+            assert!(json(&[bad]).unwrap_err().message().contains("bad format of filter"), "{bad}");
+        }
+    }
+}

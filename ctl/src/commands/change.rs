@@ -1,0 +1,183 @@
+//! `pause`, `unpause`, `rm`, `rename`, `update`, `commit` and `container prune`: what changes containers
+//! that are there. Each prints what docker prints.
+
+use std::time::Duration;
+
+use dockctl_api::v1::{
+    CommitContainerRequest, PauseContainerRequest, PruneContainersRequest, RemoveContainerRequest,
+    RenameContainerRequest, UnpauseContainerRequest, UpdateContainerRequest,
+    container_service_client::ContainerServiceClient,
+};
+
+use super::{
+    AT_ONCE, Ctx,
+    act::{self, Verb},
+    run::spec,
+};
+use crate::{
+    args::{
+        Many,
+        containers::{Commit, Container, Rename, Rm, Update},
+    },
+    error::{Error, Result},
+    output::{clean, human},
+    resolve,
+    watch::is_up,
+};
+
+/// How long a call may take that writes or deletes much; the agent gives up a little earlier.
+const LONG: Duration = Duration::from_secs(630);
+
+const PAUSE: Verb =
+    Verb { name: "pause", past: "paused", is_for: |c| is_up(c) && c.state != "paused" };
+const UNPAUSE: Verb = Verb { name: "unpause", past: "unpaused", is_for: |c| c.state == "paused" };
+const RM: Verb = Verb { name: "rm", past: "removed", is_for: |_| true };
+const UPDATE: Verb = Verb { name: "update", past: "updated", is_for: |_| true };
+
+/// `dockctl pause REF...`.
+pub(crate) async fn pause(ctx: &Ctx, many: Many) -> Result<()> {
+    act::selected(ctx, &many, &PAUSE, |target| async move {
+        let request = PauseContainerRequest { agent: target.agent, container: target.container };
+        let call = ctx.session.ask(|channel| {
+            let request = request.clone();
+            async move { ContainerServiceClient::new(channel).pause_container(request).await }
+        });
+        call.await.map(drop)
+    })
+    .await
+}
+
+/// `dockctl unpause REF...`.
+pub(crate) async fn unpause(ctx: &Ctx, many: Many) -> Result<()> {
+    act::selected(ctx, &many, &UNPAUSE, |target| async move {
+        let request = UnpauseContainerRequest { agent: target.agent, container: target.container };
+        let call = ctx.session.ask(|channel| {
+            let request = request.clone();
+            async move { ContainerServiceClient::new(channel).unpause_container(request).await }
+        });
+        call.await.map(drop)
+    })
+    .await
+}
+
+/// `dockctl rm REF...`.
+pub(crate) async fn rm(ctx: &Ctx, args: Rm) -> Result<()> {
+    let Rm { force, volumes, many } = args;
+    let verb = Verb { is_for: if force { |_| true } else { |c| !is_up(c) }, ..RM };
+    act::selected(ctx, &many, &verb, |target| async move {
+        let request = RemoveContainerRequest {
+            agent: target.agent,
+            container: target.container,
+            force,
+            volumes,
+            link: false,
+        };
+        let call = ctx.session.call(ctx.session.patience(LONG), |channel| {
+            let request = request.clone();
+            async move { ContainerServiceClient::new(channel).remove_container(request).await }
+        });
+        call.await.map(drop)
+    })
+    .await
+}
+
+/// `dockctl rename REF NAME`.
+pub(crate) async fn rename(ctx: &Ctx, args: Rename) -> Result<()> {
+    let name = args.new_name.as_str();
+    if name.trim().is_empty() {
+        return Err(Error::usage("neither old nor new names may be empty"));
+    }
+    let rename = async |target: resolve::Target| {
+        let request = RenameContainerRequest {
+            agent: target.agent,
+            container: target.container,
+            name: name.to_owned(),
+        };
+        let call = ctx.session.ask(|channel| {
+            let request = request.clone();
+            async move { ContainerServiceClient::new(channel).rename_container(request).await }
+        });
+        call.await.map(drop)
+    };
+    ctx.wait("renaming", act::one(ctx, &args.container, &rename)).await
+}
+
+/// `dockctl update REF...`.
+pub(crate) async fn update(ctx: &Ctx, args: Update) -> Result<()> {
+    let json = spec::update(&args).map_err(|why| Error::usage(clean(&why)))?.to_string();
+    let json = json.as_str();
+    act::named(ctx, &args.refs.containers, AT_ONCE, &UPDATE, |target| async move {
+        let host = target.agent.clone();
+        let request = UpdateContainerRequest {
+            agent: target.agent,
+            container: target.container,
+            json: json.to_owned(),
+        };
+        let call = ctx.session.ask(|channel| {
+            let request = request.clone();
+            async move { ContainerServiceClient::new(channel).update_container(request).await }
+        });
+        warn(ctx, &host, &call.await?.warnings);
+        Ok(())
+    })
+    .await
+}
+
+/// `dockctl commit REF [IMAGE]`.
+pub(crate) async fn commit(ctx: &Ctx, args: Commit) -> Result<()> {
+    let commit = async |target: resolve::Target| {
+        let request = CommitContainerRequest {
+            agent: target.agent,
+            container: target.container,
+            image: args.image.clone(),
+            comment: args.message.clone(),
+            author: args.author.clone(),
+            changes: args.change.clone(),
+            no_pause: !args.pause,
+        };
+        let call = ctx.session.call(ctx.session.patience(LONG), |channel| {
+            let request = request.clone();
+            async move { ContainerServiceClient::new(channel).commit_container(request).await }
+        });
+        call.await
+    };
+    let made = ctx.wait("committing", act::one(ctx, &args.container, &commit)).await?;
+    ctx.show("CommitContainerResponse", &made, || format!("{}\n", clean(&made.id)))
+}
+
+/// `dockctl container ...`.
+pub(crate) async fn container(ctx: &Ctx, args: Container) -> Result<()> {
+    let Container::Prune { on, filter, force } = args;
+    let agent = resolve::on(&ctx.session, on.as_deref()).await?;
+    let question = format!(
+        "WARNING! This will remove all stopped containers of {}.\nAre you sure you want to continue?",
+        clean(&agent)
+    );
+    ctx.confirm(force, &question)?;
+    let request = PruneContainersRequest { agent: agent.clone(), filters: filter };
+    let call = ctx.session.call(ctx.session.patience(LONG), |channel| {
+        let request = request.clone();
+        async move { ContainerServiceClient::new(channel).prune_containers(request).await }
+    });
+    let pruned = match ctx.wait("removing the stopped containers", call).await {
+        Ok(pruned) => pruned,
+        Err(error) => return Err(resolve::explain_agent(&ctx.session, &agent, error).await),
+    };
+    ctx.show("PruneContainersResponse", &pruned, || {
+        let mut text = String::new();
+        if !pruned.deleted.is_empty() {
+            text.push_str("Deleted Containers:\n");
+            pruned.deleted.iter().for_each(|id| text.push_str(&format!("{}\n", clean(id))));
+            text.push('\n');
+        }
+        let space = human::decimal_size(pruned.space_reclaimed, 4);
+        text + &format!("Total reclaimed space: {space}\n")
+    })
+}
+
+/// Tells what an engine warns of.
+pub(super) fn warn(ctx: &Ctx, host: &str, warnings: &[String]) {
+    for warning in warnings {
+        ctx.term.notice(&format!("WARNING: {}: {}", clean(host), clean(warning)));
+    }
+}

@@ -1,0 +1,169 @@
+//! `pull` and `push`: between a host and a registry, with the user's own login for it.
+
+use std::io::{self, Write as _};
+
+use dockctl_api::v1::{
+    Progress, PullImageRequest, PushImageRequest, image_service_client::ImageServiceClient,
+};
+
+use super::{Ctx, Show, host};
+use crate::{
+    args::images::{Pull, Push},
+    error::Result,
+    output::progress::View,
+    registry,
+};
+
+/// `dockctl pull IMAGE`.
+pub(crate) async fn pull(ctx: &Ctx, args: Pull) -> Result<()> {
+    let agent = host::agent(ctx, &args.on).await?;
+    let request = pull_request(&args).await?;
+    let mut show = Show::start(ctx, args.quiet)?;
+    let result = async {
+        if !args.all_tags && named(&args.image) == Named::Nothing && !args.quiet {
+            show.show(Some(default_tag())).await?;
+        }
+        pull_one(ctx, &agent, &request, async |progress| show.show(Some(progress)).await).await?;
+        show.last(full_name(&args.image, args.all_tags)).await
+    };
+    let result = result.await;
+    show.finish(result)
+}
+
+/// What a pull asks for, for any agent, with the login that it needs.
+pub(crate) async fn pull_request(args: &Pull) -> Result<PullImageRequest> {
+    Ok(PullImageRequest {
+        agent: String::new(),
+        image: args.image.clone(),
+        platform: args.platform.clone(),
+        all_tags: args.all_tags,
+        login: registry::login(&args.image).await?,
+    })
+}
+
+/// Pulls an image on one agent's host; `show` gets what the engine tells as it comes.
+pub(crate) async fn pull_one(
+    ctx: &Ctx,
+    agent: &str,
+    request: &PullImageRequest,
+    mut show: impl AsyncFnMut(Progress) -> Result<()>,
+) -> Result<()> {
+    let request = PullImageRequest { agent: agent.to_owned(), ..request.clone() };
+    let opened = ctx.session.call(None, |channel| {
+        let request = request.clone();
+        async move { ImageServiceClient::new(channel).pull_image(request).await }
+    });
+    let mut answer = match opened.await {
+        Ok(answer) => answer,
+        Err(error) => return Err(host::told(ctx, agent, error).await),
+    };
+    loop {
+        match answer.message().await {
+            Ok(Some(message)) => {
+                if let Some(progress) = message.progress {
+                    show(progress).await?;
+                }
+            }
+            Ok(None) => return Ok(()),
+            Err(status) => return Err(host::told(ctx, agent, status.into()).await),
+        }
+    }
+}
+
+/// Pulls the image of a container that is to be made. How far it is goes to stderr, since stdout is the
+/// container's.
+pub(crate) async fn bring(ctx: &Ctx, agent: &str, image: &str, platform: &str) -> Result<()> {
+    let request = PullImageRequest {
+        image: image.to_owned(),
+        platform: platform.to_owned(),
+        login: registry::login(image).await?,
+        ..PullImageRequest::default()
+    };
+    let mut view = View::new(ctx.term.err);
+    pull_one(ctx, agent, &request, async |progress| {
+        Ok(io::stderr().write_all(view.text(&progress).as_bytes())?)
+    })
+    .await
+}
+
+/// `dockctl push IMAGE`.
+pub(crate) async fn push(ctx: &Ctx, args: Push) -> Result<()> {
+    let agent = host::agent(ctx, &args.on).await?;
+    let login = registry::login(&args.image).await?;
+    let request = PushImageRequest { agent: agent.clone(), image: args.image.clone(), login };
+    let mut show = Show::start(ctx, args.quiet)?;
+    let result = async {
+        if named(&args.image) == Named::Nothing && !args.quiet {
+            show.show(Some(default_tag())).await?;
+        }
+        let opened = ctx.session.call(None, |channel| {
+            let request = request.clone();
+            async move { ImageServiceClient::new(channel).push_image(request).await }
+        });
+        let mut answer = opened.await?;
+        while let Some(message) = answer.message().await? {
+            show.show(message.progress).await?;
+        }
+        if args.quiet {
+            show.last(full_name(&args.image, false)).await?;
+        }
+        Ok(())
+    };
+    let result = match result.await {
+        Err(error) => Err(host::told(ctx, &agent, error).await),
+        done => done,
+    };
+    show.finish(result)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Named {
+    Nothing,
+    Tag,
+    Digest,
+}
+
+/// What a reference names besides the repository.
+fn named(image: &str) -> Named {
+    match image.rsplit_once(':') {
+        _ if image.contains('@') => Named::Digest,
+        Some((_, tag)) if !tag.contains('/') => Named::Tag,
+        _ => Named::Nothing,
+    }
+}
+
+/// docker says so before it asks for a tag that nobody has named.
+fn default_tag() -> Progress {
+    Progress { status: "Using default tag: latest".to_owned(), ..Progress::default() }
+}
+
+/// A reference as docker writes it in full.
+fn full_name(image: &str, all_tags: bool) -> String {
+    let domain = match image.split_once('/') {
+        _ if registry::registry_of(image) != registry::HUB => "",
+        Some(("docker.io", _)) => "",
+        Some(_) => "docker.io/",
+        None => "docker.io/library/",
+    };
+    let tag = if named(image) == Named::Nothing && !all_tags { ":latest" } else { "" };
+    format!("{domain}{image}{tag}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_written_in_full() {
+        for (image, want) in [
+            ("nginx", "docker.io/library/nginx:latest"),
+            ("team/app:1", "docker.io/team/app:1"),
+            ("docker.io/team/app", "docker.io/team/app:latest"),
+            ("reg:5000/app", "reg:5000/app:latest"),
+            ("reg:5000/app@sha256:0", "reg:5000/app@sha256:0"),
+        ] {
+            assert_eq!(full_name(image, false), want);
+        }
+        assert_eq!(full_name("reg:5000/app", true), "reg:5000/app");
+    }
+}
