@@ -15,7 +15,7 @@ async fn start(world: &World, dockctl: &Dockctl<'_>, docker: &Docker) -> Result<
 
 /// The rows' names in their order.
 fn rows(text: &str, names: &[String]) -> Vec<String> {
-    let rows = text.lines().skip(2);
+    let rows = text.lines().skip(2).take(21); // below are messages
     rows.filter_map(|row| names.iter().find(|n| row.contains(n.as_str())).cloned()).collect()
 }
 

@@ -28,6 +28,7 @@ use crate::{
         escape::Sanitizer,
         printer::{Printer, To},
     },
+    refs::Ref,
     resolve::{self, Target},
     resume::{Resume, Shape},
     retry::Retry,
@@ -114,7 +115,7 @@ pub(super) async fn selected(ctx: &Ctx, args: &args::Logs) -> Result<()> {
 
 /// Whether a selected container's log is shown from the start: that of one named plainly always is.
 fn is_wanted(args: &args::Logs, c: &Container) -> bool {
-    let is_named = |r: &crate::refs::Ref| !r.is_glob() && r.container == c.name;
+    let is_named = |r: &Ref| !select::is_glob(&r.container) && r.container == c.name;
     args.all || is_up(c) || args.containers.iter().any(is_named)
 }
 

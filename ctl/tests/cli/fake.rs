@@ -30,7 +30,7 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
-    sync::watch,
+    sync::{Barrier, watch},
 };
 use tokio_rustls::TlsAcceptor;
 use tonic::{Code, Request, Status, service::Routes};
@@ -53,6 +53,10 @@ pub(crate) struct State {
     pub(crate) logs: Mutex<Vec<StreamLogsRequest>>,
     /// Every started or stopped container.
     pub(crate) acted: Mutex<Vec<String>>,
+    /// Stops that run now, and the most that ever did at the same time.
+    pub(crate) stopping: (AtomicUsize, AtomicUsize),
+    /// A stop waits here for as many others, if it is set.
+    pub(crate) gather: Mutex<Option<Arc<Barrier>>>,
     /// The agents' port that it tells; 0, as an old controller, unless set.
     pub(crate) agents_port: AtomicU32,
     /// Told when all connections are to be dropped.

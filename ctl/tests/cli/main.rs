@@ -136,6 +136,46 @@ async fn many_references_go_on_past_a_failure() {
 }
 
 #[tokio::test]
+async fn a_selection_is_worked_on_by_as_many_as_are_allowed() {
+    let fake = Fake::start().await;
+    let output = run(&fake, "stop --yes --parallel 1 web-[12]/x").await;
+    assert_eq!(code(&output), 4, "brackets are no glob: {}", err(&output));
+    let output = run(&fake, "stop --yes --parallel 1 web-*/*").await;
+    assert_eq!(code(&output), 5, "web-9 is away: {}", err(&output));
+    assert!(
+        err(&output).starts_with("stopped 3, failed 1 of 4\ndockctl: web-9/old: "),
+        "{}",
+        err(&output)
+    );
+    assert_eq!(fake.state.stopping.1.load(Ordering::SeqCst), 1);
+    // All three meet at the gate only if they are under way at the same time.
+    *fake.state.gather.lock().unwrap() = Some(std::sync::Arc::new(tokio::sync::Barrier::new(3)));
+    let output = run(&fake, "stop --yes --parallel 4 web-*/*").await;
+    assert!(err(&output).contains("stopped 3, failed 1 of 4"), "{}", err(&output));
+    assert_eq!(code(&run(&fake, "stop --yes --parallel 0 web-*/*").await), 2);
+    assert_eq!(code(&run(&fake, "stop web-*/*").await), 2, "nobody to ask");
+}
+
+#[tokio::test]
+async fn many_logs_have_coloured_prefixes_on_a_terminal_only() {
+    let fake = Fake::start().await;
+    let shown = on_a_terminal(&fake, "logs --tail 1 web-1/evil web-1/app").await;
+    assert!(shown.contains("web-1/evil |\x1b[0m abc"), "{shown:?}");
+    assert_eq!(shown.matches("\x1b[").count(), 4, "{shown:?}");
+    let plain = on_a_terminal(&fake, "logs --no-color --tail 1 web-1/evil web-1/app").await;
+    assert!(plain.contains("web-1/evil | abc") && !plain.contains('\x1b'), "{plain:?}");
+    let piped = run(&fake, "logs --tail 1 web-1/evil web-1/app").await;
+    assert!(out(&piped).contains("web-1/evil | a\x1b]0;t"), "{piped:?}");
+}
+
+#[tokio::test]
+async fn top_is_for_terminals() {
+    let output = run(&Fake::start().await, "top").await;
+    assert_eq!(code(&output), 2);
+    assert!(err(&output).contains("needs a terminal"), "{}", err(&output));
+}
+
+#[tokio::test]
 async fn inspect_prints_the_engines_own_json() {
     let output = run(&Fake::start().await, "inspect app").await;
     assert_eq!(code(&output), 0);
@@ -338,6 +378,8 @@ async fn streams_print_plain_lines() {
     );
     let stats = out(&run(&fake, "stats --no-stream").await);
     assert!(stats.contains("1.50%   1MiB / 1GiB"), "{stats}");
+    let stats = out(&run(&fake, "stats").await);
+    assert!(stats.starts_with("HOST ") && stats.lines().count() == 3, "{stats}");
     let stats = out(&run(&fake, "stats -o json").await);
     assert_eq!(stats.lines().count(), 2, "{stats}");
 }
@@ -514,6 +556,7 @@ async fn help_is_as_it_was() {
         ("ps.txt", "ps --help"),
         ("logs.txt", "logs --help"),
         ("stop.txt", "stop --help"),
+        ("top.txt", "top --help"),
     ] {
         let output = dockctl(&dir.path().join("c.toml"), args).output().await.unwrap();
         assert_eq!(code(&output), 0);

@@ -213,6 +213,15 @@ impl ContainerService for Service {
     ) -> Answer<StopContainerResponse> {
         let r = request.get_ref();
         self.act(&request, "stop", &r.agent, &r.container)?;
+        let (now, most) = &self.0.stopping;
+        most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        let gather = lock(&self.0.gather).clone();
+        match gather {
+            Some(all) => drop(all.wait().await),
+            // Room for others to come, if they may.
+            None => tokio::task::yield_now().await,
+        }
+        now.fetch_sub(1, Ordering::SeqCst);
         Ok(Response::new(StopContainerResponse {}))
     }
 

@@ -82,7 +82,7 @@ fn head(buffer: &mut Buffer, area: Rect, model: &Model, paint: Paint) {
         (_, text) => format!("   filter: {text}"),
     };
     let text = format!(
-        "dockctl top   hosts {hosts}{away}   running {up} of {all}   cpu {cpu:.1} %   mem {}{filter}",
+        "dockctl top   hosts {hosts}{away}   running {up} of {all}{filter}   cpu {cpu:.1} %   mem {}",
         human::binary_size(memory)
     );
     put(buffer, area.x, area.y, area.width.into(), &text, paint.bold());
