@@ -64,13 +64,19 @@ fn detach_keys_leave_the_command_running() {
             ensure!(!terminal.is_raw()?, "the terminal stays raw");
             Ok(())
         };
+        let alive = async |n: usize, when: &str| -> Result<()> {
+            let top = docker.cli(&["top", &app]).await?;
+            let shells = top.lines().filter(|line| line.ends_with(" sh") && !line.contains("init"));
+            ensure!(shells.count() == n, "{when}: {top}");
+            Ok(())
+        };
         left(&["exec", "-it", &at_host, "sh"], "\n\x10\x11").await?;
+        alive(2, "first").await?;
         left(&["exec", "-it", "--detach-keys", "ctrl-x,y", &at_host, "sh"], "\x10\x11\n\x18y")
             .await?;
+        alive(3, "second").await?;
         left(&["attach", &at_host], "\n\x10\x11").await?;
-        let top = docker.cli(&["top", &app]).await?;
-        let shells = top.lines().filter(|line| line.ends_with(" sh") && !line.contains("init"));
-        ensure!(shells.count() == 3, "{top}");
+        alive(3, "third").await?;
         // The shell that was left is there still, and shows its prompt to who attaches again.
         left(&["attach", "--detach-keys", "ctrl-a", &at_host], "\n\x01").await
     });
