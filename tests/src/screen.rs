@@ -1,7 +1,10 @@
 //! Programs on a terminal of their own: run to their end by script(1), or steered key by key in a tmux
 //! server that nobody else uses.
 
-use std::process::{Command, Stdio};
+use std::{
+    process::{Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -58,7 +61,10 @@ impl Screen {
     /// # Errors
     /// When tmux refuses.
     pub async fn start(world: &World, command: &Command) -> Result<Self> {
-        let screen = Self { server: world.prefix().to_owned() };
+        // A server of its own: one that ends takes a screen that begins at that moment with it.
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let screen = Self { server: format!("{}-{number}", world.prefix()) };
         let mut tmux = screen.tmux();
         tmux.args(["-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24"]);
         tmux.arg("env");
@@ -68,7 +74,7 @@ impl Screen {
             }
         }
         // What the terminal was left as can still be read when the program has ended.
-        let script = "\"$@\"; echo; echo \"ended with $?\"; stty -a | tr ';' '\\n'; exec cat";
+        let script = "\"$@\"; echo; echo \"ended with $?\"; stty -a | grep -owE -e '-?(icanon|echo)'; exec cat";
         tmux.args(["sh", "-c", script, "sh"]);
         output_of(wrapped(tmux, &no_environment(command)), "").await?.done()?;
         Ok(screen)
