@@ -8,7 +8,7 @@ use dockctl_api::{
     v1::{
         ListContainersRequest, LoginRequest, PingRequest, agent_service_client::AgentServiceClient,
         auth_service_client::AuthServiceClient, container_service_client::ContainerServiceClient,
-        system_service_client::SystemServiceClient,
+        exec_service_client::ExecServiceClient, system_service_client::SystemServiceClient,
     },
 };
 use dockctl_link::channel::Channel;
@@ -76,6 +76,11 @@ impl Api {
     /// ContainerService.
     pub(crate) fn containers(&self) -> ContainerServiceClient<Authorized> {
         ContainerServiceClient::with_origin(self.0.clone(), self.0.channel.origin.clone())
+    }
+
+    /// ExecService.
+    pub(crate) fn exec(&self) -> ExecServiceClient<Authorized> {
+        ExecServiceClient::with_origin(self.0.clone(), self.0.channel.origin.clone())
     }
 
     /// SystemService.

@@ -9,6 +9,7 @@ mod cli;
 mod copy;
 mod engine;
 mod events;
+mod exec;
 mod fake_agent;
 mod follow;
 mod forward;
@@ -89,6 +90,8 @@ enum Name {
     SlowReaders,
     /// Other agents' calls beside one that does what harm it can.
     Hostile,
+    /// A key typed in a container and its echo.
+    Exec,
     /// A container that prints as fast as it can.
     Follow,
     /// A whole log of 100 MB.
@@ -181,6 +184,7 @@ async fn figures(bench: &Bench, name: Name) -> Result<Vec<Figure>> {
         Name::Link => link::run(bench).await,
         Name::SlowReaders => slow_readers::run(bench).await,
         Name::Hostile => hostile::run(bench).await,
+        Name::Exec => exec::run(bench).await,
         Name::Follow => follow::run(bench).await,
         Name::Logs => logs::run(bench).await,
         Name::Copy => copy::run(bench).await,
