@@ -2,15 +2,15 @@
 //! container that it has made.
 
 use dockctl_api::v1::{
-    AttachRequest, AttachStart, InspectContainerRequest, KillContainerRequest, attach_request,
+    AttachRequest, AttachStart, KillContainerRequest, attach_request,
     container_service_client::ContainerServiceClient, exec_service_client::ExecServiceClient,
 };
 
-use super::Ctx;
+use super::{Ctx, inspect::inspect};
 use crate::{
     args::exec::Attach,
     client::LARGEST_ANSWER,
-    error::{Error, Exit, Result},
+    error::{Error, Result},
     resolve::{self, Target},
     talk::{self, Manner},
 };
@@ -80,22 +80,7 @@ pub(super) async fn hold(
 
 /// Whether a container has a terminal, and whether its standard input is open.
 async fn terminal_of(ctx: &Ctx, target: &Target) -> Result<(bool, bool)> {
-    let request = InspectContainerRequest {
-        agent: target.agent.clone(),
-        container: target.container.clone(),
-    };
-    let asking = ctx.session.ask(|channel| {
-        let request = request.clone();
-        async move {
-            ContainerServiceClient::new(channel)
-                .max_decoding_message_size(LARGEST_ANSWER)
-                .inspect_container(request)
-                .await
-        }
-    });
-    let json = ctx.wait("looking at the container", asking).await?.json;
-    let all: serde_json::Value = serde_json::from_str(&json)
-        .map_err(|e| Error::new(Exit::Failed, format!("the container is not told as JSON: {e}")))?;
+    let all = ctx.wait("looking at the container", inspect(ctx, target)).await?;
     let is = |name: &str| all["Config"][name].as_bool().unwrap_or_default();
     Ok((is("Tty"), is("OpenStdin")))
 }

@@ -13,7 +13,9 @@ use crate::{
 
 /// `dockctl inspect REF...`. The array has the containers that could be shown, in the order named.
 pub(crate) async fn run(ctx: &Ctx, args: args::Refs) -> Result<()> {
-    let results = act::each(ctx, &args.containers, |target| inspect(ctx, target), |_, _| ()).await;
+    let results =
+        act::each(ctx, &args.containers, async |target| inspect(ctx, &target).await, |_, _| ())
+            .await;
     let (mut shown, mut failures) = (Vec::new(), Vec::new());
     for result in results {
         match result {
@@ -25,8 +27,12 @@ pub(crate) async fn run(ctx: &Ctx, args: args::Refs) -> Result<()> {
     act::fail(ctx, failures)
 }
 
-async fn inspect(ctx: &Ctx, target: Target) -> Result<Value> {
-    let request = InspectContainerRequest { agent: target.agent, container: target.container };
+/// All that the engine knows of a container.
+pub(super) async fn inspect(ctx: &Ctx, target: &Target) -> Result<Value> {
+    let request = InspectContainerRequest {
+        agent: target.agent.clone(),
+        container: target.container.clone(),
+    };
     let answer = ctx
         .session
         .ask(|channel| {

@@ -2,13 +2,13 @@
 
 use dockctl_api::v1::{
     ContainerExit, DiffContainerRequest, DiffContainerResponse, FileChangeKind,
-    InspectContainerRequest, ListProcessesRequest, ListProcessesResponse, WaitContainerRequest,
+    ListProcessesRequest, ListProcessesResponse, WaitContainerRequest,
     container_service_client::ContainerServiceClient,
 };
 use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
 
-use super::{AT_ONCE, Ctx, act};
+use super::{AT_ONCE, Ctx, act, inspect::inspect};
 use crate::{
     args::{
         Format, Refs,
@@ -148,22 +148,8 @@ fn changes(listed: &DiffContainerResponse) -> String {
 
 /// `dockctl port REF [PORT]`.
 pub(crate) async fn port(ctx: &Ctx, args: Port) -> Result<()> {
-    let inspect = async |target: Target| {
-        let request = InspectContainerRequest { agent: target.agent, container: target.container };
-        let call = ctx.session.ask(|channel| {
-            let request = request.clone();
-            async move {
-                ContainerServiceClient::new(channel)
-                    .max_decoding_message_size(LARGEST_ANSWER)
-                    .inspect_container(request)
-                    .await
-            }
-        });
-        call.await
-    };
-    let told = ctx.wait("asking for the ports", act::one(ctx, &args.container, &inspect)).await?;
-    let told: Value = serde_json::from_str(&told.json)
-        .map_err(|e| Error::new(Exit::Failed, format!("the engine's answer is no JSON: {e}")))?;
+    let look = async |target| inspect(ctx, &target).await;
+    let told = ctx.wait("asking for the ports", act::one(ctx, &args.container, &look)).await?;
     let published = published(&told["NetworkSettings"]["Ports"]);
     let Some(wanted) = args.port else {
         let value = || {

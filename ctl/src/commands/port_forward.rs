@@ -9,8 +9,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use dockctl_api::v1::{
-    ForwardPortRequest, ForwardPortResponse, InspectContainerRequest,
-    container_service_client::ContainerServiceClient, forward_service_client::ForwardServiceClient,
+    ForwardPortRequest, ForwardPortResponse, forward_service_client::ForwardServiceClient,
 };
 use futures_util::{
     FutureExt as _, StreamExt as _,
@@ -28,13 +27,12 @@ use tokio::{
 };
 use tonic::Streaming;
 
-use super::Ctx;
+use super::{Ctx, inspect::inspect};
 use crate::{
     args::{
         Format,
         forward::{Pair, PortForward},
     },
-    client::LARGEST_ANSWER,
     error::{Error, Exit, Result},
     output::{self, clean, json},
     resolve::{self, Target},
@@ -50,7 +48,7 @@ pub(crate) async fn run(ctx: &Ctx, args: PortForward) -> Result<()> {
     let resolving = resolve::resolve(&ctx.session, &args.container);
     let target = ctx.wait("looking for the container", resolving).await?;
     // A container that is not there is told now, and not to each connection.
-    if let Err(error) = look(ctx, &target).await {
+    if let Err(error) = inspect(ctx, &target).await {
         return Err(resolve::explain(&ctx.session, &target, error).await);
     }
     let mut listeners = Vec::new();
@@ -83,23 +81,6 @@ pub(crate) async fn run(ctx: &Ctx, args: PortForward) -> Result<()> {
             },
         }
     }
-}
-
-async fn look(ctx: &Ctx, target: &Target) -> Result<()> {
-    let request = InspectContainerRequest {
-        agent: target.agent.clone(),
-        container: target.container.clone(),
-    };
-    let call = ctx.session.ask(|channel| {
-        let request = request.clone();
-        async move {
-            ContainerServiceClient::new(channel)
-                .max_decoding_message_size(LARGEST_ANSWER)
-                .inspect_container(request)
-                .await
-        }
-    });
-    call.await.map(drop)
 }
 
 async fn listen(address: IpAddr, pair: Pair) -> Result<TcpListener> {
