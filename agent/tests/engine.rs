@@ -142,7 +142,9 @@ async fn a_container_lives_through_the_api() {
     assert_eq!(list[0].networks, ["none"]);
     assert!(list[0].status.starts_with("Up"));
     let by_id = agent.list(&box_.id[..20], false).await;
-    assert_eq!(by_id, list);
+    assert!(list[0].started_at.is_some() && list[0].finished_at.is_none());
+    // Ages and what is told of them may be another second's.
+    assert_eq!((by_id.len(), &by_id[0].id), (1, &list[0].id));
     assert!(agent.list(&container[..container.len() - 1], true).await.is_empty(), "no substrings");
 
     let (a, c) = at();

@@ -88,7 +88,8 @@ async fn command(ctx: &Ctx, args: Args) -> Result<()> {
         Command::Inspect(refs) => commands::inspect::run(ctx, refs).await,
         Command::Stats(args) => commands::stats::run(ctx, args).await,
         Command::Events(args) => commands::events::run(ctx, args).await,
-        Command::Top(top) => commands::top::run(ctx, &args.global, top).await,
+        // Large, and seldom: each command's future would hold room for it.
+        Command::Top(top) => Box::pin(commands::top::run(ctx, &args.global, top)).await,
         Command::Images(args) => commands::images::run(ctx, args).await,
         Command::Version(args) => commands::system::version(ctx, args).await,
         Command::Ping(args) => commands::system::ping(ctx, args).await,

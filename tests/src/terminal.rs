@@ -68,7 +68,7 @@ impl Screen {
             }
         }
         // What the terminal was left as can still be read when the program has ended.
-        let script = "\"$@\"; echo; echo \"ended with $?\"; stty -a | tr ';' '\\n'; exec cat";
+        let script = "\"$@\"; echo; echo \"ended with $?\"; stty -a | grep -owE -e '-?(icanon|echo)'; exec cat";
         tmux.args(["sh", "-c", script, "sh"]);
         output_of(wrapped(tmux, &no_environment(command)), "").await?.done()?;
         Ok(screen)

@@ -217,7 +217,9 @@ impl ContainerService for Service {
         most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
         let gather = lock(&self.0.gather).clone();
         match gather {
-            Some(all) => drop(all.wait().await),
+            Some(all) => {
+                all.wait().await;
+            }
             // Room for others to come, if they may.
             None => tokio::task::yield_now().await,
         }
