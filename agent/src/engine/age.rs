@@ -13,6 +13,8 @@ use prost_types::Timestamp;
 pub(super) fn fill(container: &mut Container, now: SystemTime) {
     let Some(ages) = ages(&container.status) else { return };
     let at = now.checked_sub(Duration::from_secs(ages.start)).map(Timestamp::from);
+    // The words know of no part of a second.
+    let at = at.map(|at| Timestamp { nanos: 0, ..at });
     match container.status.starts_with("Up ") {
         true => container.started_at = at,
         false => container.finished_at = at,
