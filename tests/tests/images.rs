@@ -315,6 +315,41 @@ fn push_and_pull_go_through_a_registry() {
 }
 
 #[test]
+fn a_pull_on_many_hosts_is_summed_up() {
+    scenario(async |world| {
+        let controller = world.controller().await?;
+        let _web_1 = world.agent(&controller, "web-1").await?;
+        let _web_2 = world.agent(&controller, "web-2").await?;
+        let _db_1 = world.agent(&controller, "db-1").await?;
+        let dockctl = controller.dockctl().await?;
+        let docker = world.docker();
+        let _tidy = world.tidy(&docker);
+        let registry = world.registry(false).await?;
+        let image = format!("{}/{}:1", registry.address, world.own("many"));
+        docker.cli(&["tag", "dockctl/busybox:test", &image]).await?;
+        dockctl.ok(&["push", "-q", "--on", "db-1", &image]).await?;
+
+        let said = dockctl.run(&["pull", "--on", "web-*", &image]).await?;
+        ensure!(said.code == 0, "{}", said.stderr);
+        let stdout = String::from_utf8(said.stdout)?;
+        let mut hosts: Vec<&str> = stdout.lines().collect();
+        hosts.sort_unstable();
+        ensure!(hosts == ["web-1", "web-2"], "{hosts:?}");
+        ensure!(said.stderr.contains("pulled 2 of 2"), "{}", said.stderr);
+
+        let missing = format!("{}/{}:none", registry.address, world.own("many"));
+        let said = dockctl.run(&["pull", "--on", "web-*,db-1", &missing]).await?;
+        ensure!(said.code != 0 && said.stdout.is_empty(), "{}", said.code);
+        ensure!(said.stderr.contains("pulled 0, failed 3 of 3"), "{}", said.stderr);
+        for host in ["web-1: ", "web-2: ", "db-1: "] {
+            ensure!(said.stderr.contains(host), "{host} {}", said.stderr);
+        }
+        dockctl.run(&["pull", "--on", "zz-*", &image]).await?.failed(4)?;
+        Ok(())
+    });
+}
+
+#[test]
 fn what_a_run_misses_is_pulled_and_stdout_stays_the_containers() {
     scenario(async |world| {
         let controller = world.controller().await?;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Subcommand;
 
 use super::{Images, Output};
+use crate::select;
 
 /// Where a command works.
 #[derive(Debug, Clone, clap::Args)]
@@ -60,8 +61,13 @@ pub(crate) enum ImageVerb {
 /// `pull`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Pull {
-    #[command(flatten)]
-    pub(crate) on: On,
+    /// The agent, or several: globs select, and commas stand between. It may be left out where the fleet
+    /// has just one that is connected.
+    #[arg(long, value_name = "AGENTS")]
+    pub(crate) on: Option<select::On>,
+    /// On how many hosts to pull at the same time.
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) parallel: u16,
     /// All tags of the repository.
     #[arg(short, long)]
     pub(crate) all_tags: bool,

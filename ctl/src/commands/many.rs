@@ -85,6 +85,24 @@ where
     fail(ctx, failures(results))
 }
 
+/// Does a verb on hosts that were selected, and sums up.
+pub(super) async fn on_hosts<'i, F, Fut>(
+    ctx: &Ctx,
+    hosts: &'i [String],
+    at_once: usize,
+    verb: &Verb,
+    run: F,
+) -> Result<()>
+where
+    F: Fn(&'i String) -> Fut,
+    Fut: Future<Output = Result<()>>,
+{
+    let results = all(ctx, hosts, at_once, verb, run).await?;
+    let failed = results.iter().filter(|result| result.is_err()).count();
+    ctx.term.notice(&summary(verb, hosts.len(), failed));
+    fail(ctx, failures(results))
+}
+
 /// `stopped 41, failed 2 of 43`.
 fn summary(verb: &Verb, total: usize, failed: usize) -> String {
     let done = format!("{} {}", verb.past, total - failed);
@@ -231,7 +249,7 @@ where
     let mut results: Vec<Option<Result<T>>> = items.iter().map(|_| None).collect();
     let what = match items {
         [one] => format!("waiting for {one}"),
-        many => format!("waiting for {} containers", many.len()),
+        many => format!("waiting for all {}", many.len()),
     };
     while let Some((index, result)) = ctx.wait(&what, running.next()).await {
         done(&items[index], &result);

@@ -9,14 +9,22 @@ use dockctl_api::v1::{
 use super::{Ctx, Show, host};
 use crate::{
     args::images::{Pull, Push},
-    error::Result,
-    output::progress::View,
-    registry,
+    commands::many::{self, Verb},
+    error::{Error, Result},
+    output::{clean, progress::View},
+    registry, resolve,
+    select::{Hosts, On},
 };
+
+const PULL: Verb = Verb { name: "pull", past: "pulled", is_for: |_| true };
 
 /// `dockctl pull IMAGE`.
 pub(crate) async fn pull(ctx: &Ctx, args: Pull) -> Result<()> {
-    let agent = host::agent(ctx, &args.on).await?;
+    let one = On::agent(args.on.as_ref());
+    if args.on.is_some() && one.is_none() {
+        return pull_many(ctx, &args).await;
+    }
+    let agent = ctx.wait("looking for the agent", resolve::on(&ctx.session, one)).await?;
     let request = pull_request(&args).await?;
     let mut show = Show::start(ctx, args.quiet)?;
     let result = async {
@@ -28,6 +36,22 @@ pub(crate) async fn pull(ctx: &Ctx, args: Pull) -> Result<()> {
     };
     let result = result.await;
     show.finish(result)
+}
+
+/// Pulls on all hosts that `--on` selects, and sums up.
+async fn pull_many(ctx: &Ctx, args: &Pull) -> Result<()> {
+    let looking = async {
+        let hosts = Hosts::new(&ctx.session, args.on.as_ref()).await?;
+        let names = resolve::agents(&ctx.session, "").await?.into_iter().map(|agent| agent.name);
+        Ok::<Vec<String>, Error>(names.filter(|name| hosts.fits(name)).collect())
+    };
+    let hosts = ctx.wait("looking for the agents", looking).await?;
+    let request = &pull_request(args).await?;
+    many::on_hosts(ctx, &hosts, args.parallel.into(), &PULL, |agent| async move {
+        let pulled = pull_one(ctx, agent, request, async |_| Ok(())).await;
+        pulled.map_err(|error| error.about(clean(agent)))
+    })
+    .await
 }
 
 /// What a pull asks for, for any agent, with the login that it needs.
