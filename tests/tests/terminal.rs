@@ -71,7 +71,6 @@ fn detach_keys_leave_the_command_running() {
             Ok(())
         };
         left(&["exec", "-it", &at_host, "sh"], "\n\x10\x11").await?;
-        alive(2, "first").await?;
         left(&["exec", "-it", "--detach-keys", "ctrl-x,y", &at_host, "sh"], "\x10\x11\n\x18y")
             .await?;
         alive(3, "second").await?;

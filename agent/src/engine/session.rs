@@ -2,7 +2,7 @@
 //! caller, both at once and neither faster than it is taken. Used by `exec` and `attach`, which know how a
 //! session begins and what its end means.
 
-use std::{convert::Infallible, future::pending};
+use std::{convert::Infallible, future::pending, io, time::Duration};
 
 use bytes::Bytes;
 use dockctl_api::v1::{LogStream, TerminalSize};
@@ -10,6 +10,7 @@ use futures_util::{Stream, StreamExt as _};
 use tokio::{
     io::AsyncWriteExt as _,
     sync::{mpsc, watch},
+    time::timeout,
 };
 use tonic::Status;
 
@@ -22,6 +23,9 @@ use super::{
 
 /// Pieces of output on their way, of 64 KiB at most.
 pub(super) const QUEUE: usize = 4;
+
+/// How long the engine may take to close a session that was left.
+const CLOSING: Duration = Duration::from_secs(5);
 
 /// A piece of a caller's input.
 #[derive(Debug)]
@@ -108,12 +112,25 @@ impl<P: Program> Session<'_, P> {
     ) -> Result<End, Talk> {
         let (sizes, resized) = watch::channel(self.size.filter(is_size));
         let keys = self.keys.take();
-        tokio::select! {
+        let end = tokio::select! {
             () = self.outputs.closed() => Ok(End::HungUp),
-            end = self.feed(writer, keys, input, &sizes) => Ok(end?),
-            end = self.print(reader) => end,
+            end = self.feed(&mut *writer, keys, input, &sizes) => Ok(end?),
+            end = self.print(&mut *reader) => end,
             never = self.resize(resized) => match never {},
+        };
+        if matches!(end, Ok(End::Detached)) {
+            // An engine that cannot write what a program prints takes its terminal away from it; so it is
+            // told that no more input comes, and read until it closes.
+            let closed = async {
+                writer.shutdown().await?;
+                while reader.fill().await? > 0 {
+                    reader.buffer.clear();
+                }
+                io::Result::Ok(())
+            };
+            let _ = timeout(CLOSING, closed).await;
         }
+        end
     }
 
     /// Passes input on. Ends only where that ends the session.
