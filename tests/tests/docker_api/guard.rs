@@ -209,6 +209,12 @@ fn a_confined_host_gives_nobody_root() {
             let said = docker.raw(&create).await?;
             ensure!(said.code != 0, "{escape:?} was let through");
             ensure!(said.stderr.contains("dockctl: this host is confined"), "{escape:?}: {said:?}");
+            // dockctl's own verb leads the same way.
+            let create =
+                [&["create", "--on", "web-1", "--label", &label], escape, &[IMAGE, "true"]];
+            let said = dockctl.run(&create.concat()).await?;
+            ensure!(said.code != 0, "{escape:?} was let through dockctl create");
+            ensure!(said.stderr.contains("this host is confined"), "{escape:?}: {said:?}");
         }
         let name = world.docker().run("c", counting_script()).await?.name;
         for escape in [
@@ -223,6 +229,15 @@ fn a_confined_host_gives_nobody_root() {
             let said = docker.raw(escape).await?;
             ensure!(said.code != 0, "{escape:?} was let through");
             ensure!(said.stderr.contains("dockctl: this host is confined"), "{escape:?}: {said:?}");
+        }
+        let at_host = format!("web-1/{name}");
+        for escape in [
+            &["exec", "--privileged", &at_host, "true"][..],
+            &["volumes", "create", "--on", "web-1", "--opt", "o=bind", "--opt", "device=/", "v"],
+        ] {
+            let said = dockctl.run(escape).await?;
+            ensure!(said.code != 0, "{escape:?} was let through");
+            ensure!(said.stderr.contains("this host is confined"), "{escape:?}: {said:?}");
         }
         for (target, body) in [
             ("/build?networkmode=host&remote=", ""),
@@ -275,13 +290,18 @@ fn on_a_confined_host_the_days_work_goes_on() {
         ensure!(dockctl.ok(&["images", "--on", "web-1"]).await?.contains("busybox"), "images");
         let follow = dockctl.start(&["logs", "-f", &at_host])?;
         consecutive_lines(&follow.wait_for_lines(100).await?)?;
-        for verb in ["stop", "start", "restart", "kill"] {
+        for verb in ["stop", "start", "kill", "restart"] {
             dockctl.ok(&[verb, &at_host]).await?;
         }
         await_until("an event", LONG, async || {
             Ok(String::from_utf8(events.stdout()?)?.contains(&container.id[..12]).then_some(()))
         })
         .await?;
+
+        let label = format!("dockctl.test={}", world.prefix());
+        let run = ["run", "--rm", "--on", "web-1", "--network", "none", "--label", &label, IMAGE];
+        ensure!(dockctl.ok(&[&run[..], &["echo", "hello"]].concat()).await? == "hello\n", "run");
+        ensure!(dockctl.ok(&["exec", &at_host, "echo", "hello"]).await? == "hello\n", "exec");
 
         // docker and docker compose.
         let socket = Socket::open(world, &dockctl).await?;
