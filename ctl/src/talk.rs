@@ -285,11 +285,14 @@ impl Signals {
                 let open = up.borrow().is_some();
                 if open { send(up, Up::Signal(signal)).await } else { late(signal).await }
             };
-            tokio::select! {
-                true = pass => now = self.next().await,
+            let passed = tokio::select! {
+                passed = pass => passed,
                 again = self.next() => return again,
-                else => return now,
+            };
+            if !passed {
+                return now;
             }
+            now = self.next().await;
         }
     }
 }

@@ -235,6 +235,13 @@ fn a_signal_is_the_commands() {
         ensure!(caller.exit_code().await? == 7, "{}", caller.tail());
         ensure!(caller.stdout()? == b"ready\ntold\n", "{:?}", caller.stdout()?);
 
+        // Its input has ended, so that no signal goes up any more: going ends it as well.
+        let mut caller = dockctl.start(&["exec", "-i", &at_host, "sh", "-c", STUBBORN])?;
+        caller.wait_for_lines(1).await?;
+        caller.signal(Signal::INT)?;
+        ensure!(caller.exit_code().await? == 128 + 2, "{}", caller.tail());
+        processes(&docker, &app, "trap", 0).await?;
+
         // Behind input that nobody takes the first one is stuck; the second one is dockctl's own.
         let words = ["exec", "-i", &at_host, "sh", "-c", "echo ready; exec sleep 4712"];
         let dockctl = dockctl.command(&words)?;
