@@ -10,7 +10,11 @@ use clap::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 /// The command line with the flags of the TOML file in it, see [`arguments`].
 ///
@@ -111,18 +115,21 @@ fn from_toml(text: &str, is_set: impl Fn(&str) -> bool) -> anyhow::Result<Vec<Os
     Ok(added)
 }
 
-/// Sends logs to stderr, as text or JSON; `DOCKCTL_LOG` sets the filter, "info" by default.
+/// Sends logs to stderr, as text or JSON; `DOCKCTL_LOG` says of which targets and levels
+/// (`debug`, `info,h2=debug`), "info" by default.
 pub fn start_logs(json: bool) {
-    let filter =
-        EnvFilter::try_from_env("DOCKCTL_LOG").unwrap_or_else(|_| EnvFilter::new("info,sled=warn"));
+    let chosen = std::env::var("DOCKCTL_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
+    let usual =
+        || Targets::new().with_default(LevelFilter::INFO).with_target("sled", LevelFilter::WARN);
     // Who did what on this host is told whatever else is not.
-    let filter = match "audit=info".parse() {
-        Ok(audit) => filter.add_directive(audit),
-        Err(_) => filter,
-    };
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter = chosen.unwrap_or_else(usual).with_target("audit", LevelFilter::INFO);
+    let logs =
+        tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_writer(std::io::stderr);
     // A second call (standalone mode) keeps the first one's settings.
-    let _ = if json { logs.json().try_init() } else { logs.with_ansi(false).try_init() };
+    let _ = match json {
+        true => logs.json().finish().with(filter).try_init(),
+        false => logs.with_ansi(false).finish().with(filter).try_init(),
+    };
 }
 
 /// A token that SIGTERM and SIGINT cancel.
