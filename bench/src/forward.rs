@@ -1,8 +1,12 @@
 //! A container's port: a TCP connection to the container's address, and one through `dockctl port-forward`, in
-//! turn: how fast what the container sends without end comes, and what a round trip takes.
+//! turn: how fast what the container sends without end comes, and what a round trip takes. Three relays that do
+//! nothing but read and write show what of that is the price of three more processes' TCP on this machine.
 
 use std::{
+    io::{Read as _, Write as _},
+    net,
     process::Stdio,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -72,11 +76,17 @@ pub(crate) async fn run(bench: &Bench) -> Result<Vec<Figure>> {
         alternate_latency(rounds, calls, &mut direct_ping, &mut forwarded_ping).await?;
 
     let bytes = bench.pick(1_000_000_000, 32_000_000);
-    let (mut direct_speed, mut forwarded_speed) = (Series::default(), Series::default());
+    let mut relayed = direct[1].clone();
+    for _ in ["agent", "controller", "dockctl"] {
+        relayed = relay(relayed)?;
+    }
+    let [mut direct_speed, mut relayed_speed, mut forwarded_speed] =
+        std::array::from_fn(|_| Series::default());
     fleet.agent.forget_peak()?;
     fleet.controller.daemon.forget_peak()?;
     for _ in 0..bench.pick(5, 1) {
         direct_speed.push(read(&direct[1], bytes).await?);
+        relayed_speed.push(read(&relayed, bytes).await?);
         forwarded_speed.push(read(&flood, bytes).await?);
     }
     let agent = fleet.agent.peak()?.into();
@@ -85,6 +95,12 @@ pub(crate) async fn run(bench: &Bench) -> Result<Vec<Figure>> {
     Ok(vec![
         Figure::ratio("port-forward", "MB/s", ("direct TCP", &direct_speed), &forwarded_speed)
             .goal(Goal::AtLeast(0.7)),
+        Figure::ratio(
+            "port-forward",
+            "MB/s",
+            ("three TCP relays", &relayed_speed),
+            &forwarded_speed,
+        ),
         Figure::added(
             "port-forward, a round trip",
             "ms",
@@ -122,6 +138,28 @@ async fn ready(address: &str) -> Result<TcpStream> {
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     }
+}
+
+/// A relay to an address, without TLS, HTTP or anything else; gives its own address.
+fn relay(to: String) -> Result<String> {
+    let listener = net::TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?.to_string();
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let (Ok(mut client), Ok(mut server)) = (client, net::TcpStream::connect(&to)) else {
+                continue;
+            };
+            thread::spawn(move || {
+                let mut buffer = vec![0; 64 << 10];
+                while let Ok(read @ 1..) = server.read(&mut buffer) {
+                    if client.write_all(&buffer[..read]).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    Ok(address)
 }
 
 struct Echo(TcpStream);

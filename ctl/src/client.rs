@@ -25,7 +25,7 @@ use rustls::{
     ClientConfig,
     pki_types::{CertificateDer, ServerName},
 };
-use tokio::net::TcpStream;
+use tokio::{io::BufReader, net::TcpStream};
 use tokio_rustls::TlsConnector;
 use tonic::{body::Body, codegen::Service};
 
@@ -42,6 +42,8 @@ const STREAM_WINDOW: u32 = 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
 /// Largest HTTP/2 frame: one for a whole batch of log lines.
 const FRAME: u32 = 64 * 1024;
+/// What one system call reads, and what TLS takes to be sent at once: a frame is a little more than itself.
+const BUFFER: usize = 2 * FRAME as usize;
 /// A dead peer is noticed after both: a silent time, then a ping without answer.
 const PING_EVERY: Duration = Duration::from_secs(10);
 const PING_ANSWER: Duration = Duration::from_secs(5);
@@ -103,12 +105,14 @@ async fn open(
     };
     let name = ServerName::try_from(endpoint.host.clone())
         .map_err(|_| unreachable(endpoint, "its name is no host name"))?;
-    let stream = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(
+    let tcp = BufReader::with_capacity(BUFFER, tcp);
+    let mut stream = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(
         |error| match error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
             Some(e @ rustls::Error::InvalidCertificate(_)) => Failure::Untrusted(e.clone()),
             _ => unreachable(endpoint, &format!("it does not speak TLS as it should: {error}")),
         },
     )?;
+    stream.get_mut().1.set_buffer_limit(Some(BUFFER));
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let chain = chain.iter().map(|c| c.clone().into_owned()).collect();
     Ok(Connected { channel: http2(endpoint, stream).await?, chain })

@@ -126,13 +126,14 @@ async fn connect(
     };
     tcp.set_nodelay(true).map_err(unreachable)?;
     let close = Close::default();
-    let stream = TlsConnector::from(Arc::new(tls))
+    let mut stream = TlsConnector::from(Arc::new(tls))
         .connect(
             ServerName::IpAddress(std::net::Ipv4Addr::LOCALHOST.into()),
             Socket::new(tcp, close.clone()),
         )
         .await
         .map_err(|source| DialError::Tls { address: address.to_owned(), source })?;
+    stream.get_mut().1.set_buffer_limit(Some(wire::TLS_BUFFER));
     let (io, end_of_turn) = turn::split(stream);
     let (sender, connection) = http2::Builder::new(Tasks(Arc::new(Mutex::new(Some(end_of_turn)))))
         .timer(TokioTimer::new())

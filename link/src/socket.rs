@@ -20,8 +20,8 @@ use tokio::{
     net::TcpStream,
 };
 
-/// Bytes that one system call may read.
-const READ: usize = 64 * 1024;
+/// Bytes that one system call may read: a full HTTP/2 frame in TLS records is a little over 64 KiB.
+const READ: usize = 128 * 1024;
 
 thread_local! {
     /// Where they are read to; a buffer for each of thousands of sockets would mostly lie idle.

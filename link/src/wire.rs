@@ -3,11 +3,15 @@
 use std::time::Duration;
 
 /// Flow-control window of one stream, bytes.
-pub const STREAM_WINDOW: u32 = 128 * 1024;
+pub const STREAM_WINDOW: u32 = 256 * 1024;
 
 /// Largest HTTP/2 frame that is read, bytes. Each costs its sender a write; with HTTP/2's own 16 KiB a
 /// batch of log lines would take four or more.
 pub const MAX_HTTP2_FRAME: u32 = 64 * 1024;
+
+/// What TLS takes at once, bytes: a frame with its header, and what waited before it. With rustls's own
+/// 64 KiB each full frame took two writes, the second of a few bytes.
+pub const TLS_BUFFER: usize = 2 * MAX_HTTP2_FRAME as usize;
 
 /// Live streams on one connection.
 pub const MAX_STREAMS: u32 = 512;

@@ -196,12 +196,13 @@ async fn serve_connection<S>(
         let _turn = place.turn().await;
         TlsAcceptor::from(tls).accept(tcp).await
     };
-    let stream = match tokio::time::timeout(wire::HANDSHAKE_TIMEOUT, accepting).await {
+    let mut stream = match tokio::time::timeout(wire::HANDSHAKE_TIMEOUT, accepting).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::debug!(%address, %error, "TLS handshake failed"),
         Err(_) => return tracing::debug!(%address, "TLS handshake timed out"),
     };
     drop(place);
+    stream.get_mut().1.set_buffer_limit(Some(wire::TLS_BUFFER));
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let identity = certificate.and_then(|der| PeerIdentity::from_certificate(der));
     serve_http(stream, close, (address, identity), shared, cut).await;
