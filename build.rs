@@ -11,6 +11,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "proto/dockctl/v1/fleet.proto",
         "proto/dockctl/v1/auth.proto",
         "proto/dockctl/v1/agent.proto",
+        "proto/dockctl/v1/audit.proto",
         "proto/dockctl/v1/container.proto",
         "proto/dockctl/v1/image.proto",
         "proto/dockctl/v1/exec.proto",

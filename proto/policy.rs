@@ -35,7 +35,25 @@ pub struct Method {
     pub client_streaming: bool,
     /// Whether the answer is a stream.
     pub server_streaming: bool,
+    /// Whether field 1 of the request is `agent`.
+    pub has_agent: bool,
+    /// The request's fields that name what it is about, by number: these may be written down.
+    pub names: Vec<(u32, String)>,
 }
+
+/// Fields that hold names and never a secret.
+const NAMES: [&str; 10] = [
+    "container",
+    "description",
+    "id",
+    "image",
+    "images",
+    "name",
+    "network",
+    "path",
+    "username",
+    "volume",
+];
 
 /// Every rpc of `dockctl.v1` by path.
 #[derive(Debug, Clone)]
@@ -127,6 +145,13 @@ fn read(
         policy,
         client_streaming: method.is_client_streaming(),
         server_streaming: method.is_server_streaming(),
+        has_agent: method.input().get_field(1).is_some_and(|f| f.name() == "agent"),
+        names: method
+            .input()
+            .fields()
+            .filter(|f| f.kind() == prost_reflect::Kind::String && NAMES.contains(&f.name()))
+            .map(|f| (f.number(), f.name().to_owned()))
+            .collect(),
     })
 }
 

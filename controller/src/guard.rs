@@ -28,6 +28,21 @@ pub struct Pass {
     pub principal: Option<Principal>,
 }
 
+/// A request that may not pass.
+#[derive(Debug)]
+pub struct Refusal {
+    /// What the caller is told.
+    pub status: Status,
+    /// The rpc and who asked for it, where he is known and has not the right.
+    pub denied: Option<(Arc<Method>, Principal)>,
+}
+
+impl From<Status> for Refusal {
+    fn from(status: Status) -> Self {
+        Self { status, denied: None }
+    }
+}
+
 impl Guard {
     /// A guard over the rpcs of `policies`.
     pub fn new(auth: Auth, policies: Arc<Policies>) -> Self {
@@ -40,7 +55,7 @@ impl Guard {
     }
 
     /// Lets a request pass or says why not.
-    pub async fn check(&self, path: &str, headers: &HeaderMap) -> Result<Pass, Status> {
+    pub async fn check(&self, path: &str, headers: &HeaderMap) -> Result<Pass, Refusal> {
         if path.starts_with("/grpc.health.v1.Health/") {
             return Ok(Pass { method: None, principal: None });
         }
@@ -49,7 +64,9 @@ impl Guard {
             return Ok(Pass { method: None, principal: Some(principal) });
         }
         let Some(method) = self.policies.get(path).cloned() else {
-            return Err(Status::unimplemented(format!("this controller has no method {path}")));
+            return Err(
+                Status::unimplemented(format!("this controller has no method {path}")).into()
+            );
         };
         if method.policy.is_public {
             return Ok(Pass { method: Some(method), principal: None });
@@ -57,12 +74,13 @@ impl Guard {
         let principal = self.authenticate(headers).await?;
         let permission = &method.policy.permission;
         if !principal.allows(permission) {
-            return Err(status(
+            let status = status(
                 Code::PermissionDenied,
                 reason::NOT_ALLOWED,
                 format!("{} may not do this: it needs {permission}", principal.name),
                 &[("permission", permission)],
-            ));
+            );
+            return Err(Refusal { status, denied: Some((method, principal)) });
         }
         Ok(Pass { method: Some(method), principal: Some(principal) })
     }

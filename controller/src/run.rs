@@ -13,7 +13,7 @@ use dockctl_api::{
     policy::Policies,
     v1::{
         CreateJoinTokenRequest, agent_service_server::AgentServiceServer,
-        auth_service_server::AuthServiceServer,
+        audit_service_server::AuditServiceServer, auth_service_server::AuthServiceServer,
     },
 };
 use dockctl_link::{
@@ -29,6 +29,7 @@ use tonic_health::ServingStatus;
 use crate::{
     app::{
         agents::Agents,
+        audit::Audit,
         auth::{Auth, system_clock},
         enroll::Enroller,
         join_tokens::JoinTokens,
@@ -115,16 +116,19 @@ impl Controller {
         let mut names = options.names.clone();
         names.extend([options.listen.ip().to_string(), options.agent_listen.ip().to_string()]);
         let certificate = Certificate::new(ca.clone(), names)?;
+        let audit = Audit::new(store.clone());
         let api_service = Api {
             guard: Guard::new(auth.clone(), policies),
+            audit: audit.clone(),
             registry: registry.clone(),
-            local: local_services(&registry, &store, &join_tokens, auth).await?,
+            local: local_services(&registry, &store, &join_tokens, auth, audit.clone()).await?,
             unary: Arc::new(Semaphore::new(MAX_UNARY)),
             draining: CancellationToken::new(),
         };
         let link_host = Arc::new(LinkHost {
             registry: registry.clone(),
             store: store.clone(),
+            audit,
             enroller: Enroller::new(store.clone(), ca.clone()),
             certificate_lifetime: ca.agent_lifetime(),
             heartbeat: options.heartbeat,
@@ -202,6 +206,7 @@ impl Controller {
         stop_metrics.cancel();
         metrics.await?;
         renewals.abort();
+        self.link_host.audit.close().await;
         store.close().await;
         Ok(())
     }
@@ -243,6 +248,7 @@ async fn local_services(
     store: &store::Handle,
     join_tokens: &JoinTokens,
     auth: Auth,
+    audit: Audit,
 ) -> anyhow::Result<Routes> {
     let agents = Agents {
         registry: registry.clone(),
@@ -260,6 +266,7 @@ async fn local_services(
     routes
         .add_service(AuthServiceServer::new(auth).max_decoding_message_size(wire::MAX_REQUEST))
         .add_service(AgentServiceServer::new(agents).max_decoding_message_size(wire::MAX_REQUEST))
+        .add_service(AuditServiceServer::new(audit).max_decoding_message_size(wire::MAX_REQUEST))
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?);

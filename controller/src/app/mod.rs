@@ -2,6 +2,7 @@
 //! store, and knows neither sockets nor SQL.
 
 pub mod agents;
+pub mod audit;
 pub mod auth;
 mod containers;
 pub mod enroll;

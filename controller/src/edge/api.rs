@@ -1,16 +1,18 @@
-//! The users' port: guard, then either the forwarder or the controller's own services.
+//! The users' port: guard, then either the forwarder or the controller's own services. What the policy says
+//! is audited is written down here.
 
 use std::{convert::Infallible, sync::Arc};
 
 use dockctl_api::{
     error::{reason, status},
+    policy::Method,
     v1::{ServedBy, WithoutAgent},
 };
-use dockctl_link::framing;
+use dockctl_link::{controller::listener::Peer, framing};
 use futures_util::stream;
-use http::{Method as HttpMethod, Request, Response, StatusCode, header};
+use http::{Method as HttpMethod, Request, Response, StatusCode, header, request::Parts};
 use http_body::Frame;
-use http_body_util::{BodyExt as _, StreamBody};
+use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -18,14 +20,18 @@ use tonic::{Code, Status, body::Body, service::Routes};
 use tower::ServiceExt as _;
 
 use crate::{
-    app::{local, names::Selector},
+    app::{
+        audit::{self, Audit, Begun, Deed},
+        local,
+        names::Selector,
+    },
     error,
     fleet::{
         fanout::Fanout,
         forward::{self, Caller},
         registry::Registry,
     },
-    guard::{Guard, Pass},
+    guard::{Guard, Pass, Refusal},
 };
 
 /// Unary calls under way at once; beyond it callers are told to wait.
@@ -36,6 +42,8 @@ pub const MAX_UNARY: usize = 4_096;
 pub struct Api {
     /// Who may.
     pub guard: Guard,
+    /// What was done.
+    pub audit: Audit,
     /// The live fleet.
     pub registry: Registry,
     /// The controller's own services.
@@ -75,8 +83,25 @@ impl Api {
             return Ok(error::plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
         }
         let path = head.uri.path().to_owned();
-        let Pass { method, principal } = self.guard.check(&path, &head.headers).await?;
+        let peer = head.extensions.get::<Arc<Peer>>();
+        let mut deed = Deed {
+            address: peer.map(|peer| peer.address.to_string()).unwrap_or_default(),
+            method: path.clone(),
+            ..Default::default()
+        };
+        let Pass { method, principal } = match self.guard.check(&path, &head.headers).await {
+            Ok(pass) => pass,
+            Err(Refusal { status, denied: None }) => return Err(status),
+            Err(Refusal { status, denied: Some((method, principal)) }) => {
+                if method.policy.audited {
+                    deed.principal = principal.name;
+                    self.audit.denied(deed, &status).await;
+                }
+                return Err(status);
+            }
+        };
         let caller = principal.as_ref().map(Caller::from);
+        deed.principal = caller.as_ref().map(|caller| caller.name.clone()).unwrap_or_default();
         if let Some(principal) = principal {
             head.extensions.insert(principal);
         }
@@ -93,7 +118,10 @@ impl Api {
             })?),
         };
         let response = if method.policy.served_by() == ServedBy::Controller {
-            self.local(Request::from_parts(head, body)).await
+            match method.policy.audited {
+                true => self.local_audited(head, body, &method, deed).await,
+                false => self.local(Request::from_parts(head, body)).await,
+            }
         } else {
             let caller = caller.unwrap_or_default();
             let opening = forward::open(&method, body).await?;
@@ -101,8 +129,17 @@ impl Api {
             let target = forward::target(&opening.message, without != WithoutAgent::Unspecified)?;
             match (target.agent.is_empty(), without) {
                 (false, _) => {
+                    deed.target = audit::target(&method, &opening.message);
                     let spec = forward::spec(&method, opening, &head.headers, &caller)?;
-                    forward::forward(&self.registry, &target.agent, spec).await
+                    let forwarding = forward::forward(&self.registry, &target.agent, spec);
+                    match method.policy.audited {
+                        false => forwarding.await,
+                        true => {
+                            deed.agent.clone_from(&target.agent);
+                            let begun = self.audit.begin(deed).await;
+                            ended(begun, forwarding.await)
+                        }
+                    }
                 }
                 (true, WithoutAgent::Unspecified) => Err(forward::agent_required()),
                 (true, without) => {
@@ -127,12 +164,50 @@ impl Api {
         Ok(response?.map(|body| until_drained(body, self.draining)))
     }
 
+    /// Answers a unary call by itself, and writes it down before the answer goes out.
+    async fn local_audited(
+        &self,
+        head: Parts,
+        body: Body,
+        method: &Method,
+        mut deed: Deed,
+    ) -> Result<Response<Body>, Status> {
+        let message = forward::open(method, body).await?.message;
+        let of_agent = forward::target(&message, false)?.agent;
+        deed.target = audit::target(method, &message);
+        if method.has_agent {
+            deed.agent = of_agent;
+        }
+        let body = Body::new(Full::new(framing::frame(&message)).map_err(|e| match e {}));
+        let response = self.local(Request::from_parts(head, body)).await?;
+        // tonic's answer to a failed unary call has its status in the head.
+        let end = framing::end_in(response.headers()).unwrap_or_default();
+        self.audit.done(deed, &end).await;
+        Ok(response)
+    }
+
     async fn local(&self, request: Request<Body>) -> Result<Response<Body>, Status> {
         match self.local.clone().oneshot(request).await {
             Ok(response) => Ok(response.map(Body::new)),
             Err(never) => match never {},
         }
     }
+}
+
+/// Writes a call's end as it passes.
+fn ended(
+    mut begun: Begun,
+    response: Result<Response<Body>, Status>,
+) -> Result<Response<Body>, Status> {
+    let response = response.inspect_err(|status| begun.end(&framing::end_of(status)))?;
+    Ok(response.map(|body| {
+        Body::new(body.map_frame(move |frame| {
+            if let Some(end) = frame.trailers_ref().and_then(framing::end_in) {
+                begun.end(&end);
+            }
+            frame
+        }))
+    }))
 }
 
 /// Ends a stream with UNAVAILABLE, reason DRAINING, when the controller stops.

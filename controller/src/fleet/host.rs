@@ -10,7 +10,7 @@ use std::{
 use dockctl_api::{
     error::{reason, status},
     link::v1::{
-        EnrollRequest, EnrollResponse, Hello, RenewRequest, RenewResponse, goodbye::Reason,
+        End, EnrollRequest, EnrollResponse, Hello, RenewRequest, RenewResponse, goodbye::Reason,
     },
     v1::AgentStanding,
 };
@@ -23,8 +23,11 @@ use tonic::{Code, Status};
 
 use super::registry::Registry;
 use crate::{
-    app::enroll::Enroller,
-    store::{self, AgentRefused, Connection, StoreError, unix_ms},
+    app::{
+        audit::{Audit, Deed},
+        enroll::Enroller,
+    },
+    store::{self, AgentRecord, AgentRefused, Connection, StoreError, unix_ms},
 };
 
 /// The controller as the link sees it.
@@ -33,6 +36,8 @@ pub struct LinkHost {
     pub registry: Registry,
     /// The store.
     pub store: store::Handle,
+    /// What was done.
+    pub audit: Audit,
     /// Enrolment and renewal.
     pub enroller: Enroller,
     /// How long an agent's certificate is good for.
@@ -51,11 +56,25 @@ impl LinkHost {
     /// Locks an agent whose identity two machines share, and ends its session.
     async fn lock(&self, agent_id: &str) -> Result<(), Status> {
         let record = self.store.lock_agent(agent_id, CLONED).await?;
+        self.locked(record).await;
+        Ok(())
+    }
+
+    /// What follows once an identity is locked in the store.
+    async fn locked(&self, record: AgentRecord) {
         tracing::error!(agent = %record.name, "ALARM: {CLONED}");
         metrics::counter!("dockctl_identities_locked_total").increment(1);
+        let deed = Deed {
+            principal: "controller".to_owned(),
+            address: record.address.clone(),
+            method: "LockAgent".to_owned(),
+            agent: record.name.clone(),
+            target: format!("id={}", record.id),
+        };
+        let id = record.id.clone();
         self.registry.refresh(record);
-        self.registry.expel(agent_id, Reason::Locked, CLONED);
-        Ok(())
+        self.registry.expel(&id, Reason::Locked, CLONED);
+        self.audit.done(deed, &End::default()).await;
     }
 
     async fn refused(&self, agent_id: &str, refused: AgentRefused) -> Status {
@@ -78,6 +97,14 @@ impl Host for LinkHost {
         let response = self.enroller.enroll(request, from, SystemTime::now()).await?;
         let record = self.store.agent(&response.agent_id).await?;
         tracing::info!(agent = %record.name, id = %record.id, %from, "enrolled");
+        let deed = Deed {
+            address: from.to_string(),
+            method: "/dockctl.link.v1.AgentLink/Enroll".to_owned(),
+            agent: record.name.clone(),
+            target: format!("id={} join_token={}", record.id, record.join_token_id),
+            ..Default::default()
+        };
+        self.audit.done(deed, &End::default()).await;
         self.registry.enrolled(record);
         // Deleted while it enrolled: whoever deleted it may have found nothing to forget.
         if let Err(StoreError::NotFound) = self.store.agent(&response.agent_id).await {
@@ -97,12 +124,9 @@ impl Host for LinkHost {
             self.enroller.renew(&peer.agent_id, peer.generation, request, SystemTime::now()).await;
         // A renewal with an old generation has locked the agent in the store.
         if let Ok(record) = self.store.agent(&peer.agent_id).await {
-            let locked = matches!(record.standing, store::Standing::Locked { .. });
-            self.registry.refresh(record);
-            if locked && !was_locked {
-                tracing::error!(agent = %peer.agent_id, "ALARM: {CLONED}");
-                metrics::counter!("dockctl_identities_locked_total").increment(1);
-                self.registry.expel(&peer.agent_id, Reason::Locked, CLONED);
+            match record.standing {
+                store::Standing::Locked { .. } if !was_locked => self.locked(record).await,
+                _ => self.registry.refresh(record),
             }
         }
         renewed

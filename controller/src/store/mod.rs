@@ -11,6 +11,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 
+mod audit;
 mod error;
 pub(crate) mod file;
 mod sqlite;
@@ -18,6 +19,7 @@ mod sqlite;
 mod suite;
 mod time;
 
+pub use audit::{AuditEntry, AuditRecord, GENESIS};
 pub use error::{AgentRefused, EnrollRefused, StoreError};
 pub use sqlite::Sqlite;
 pub use time::{system_time, unix_ms};
@@ -195,6 +197,17 @@ pub struct Connection {
     pub address: String,
 }
 
+/// Which entries of the audit log.
+#[derive(Debug, Clone)]
+pub struct AuditFilter {
+    /// Only those before this sequence.
+    pub before: u64,
+    /// Only this user's; empty for all.
+    pub principal: String,
+    /// Only calls that named this agent so; empty for all.
+    pub agent: String,
+}
+
 /// The controller's memory. Times are unix milliseconds.
 ///
 /// Every method may fail with [`StoreError::Unavailable`] (alone or inside a refusal), which says that
@@ -285,6 +298,17 @@ pub trait Store: Send + Sync + 'static {
     async fn agent(&self, id_or_name: &str) -> Result<AgentRecord, StoreError>;
     /// Moves `last_seen_at` of agents forward, never back; unknown ids are no error.
     async fn touch_agents(&self, seen: Vec<(String, i64)>) -> Result<(), StoreError>;
+    /// Adds an entry to the audit log, behind the newest one, and returns its sequence. No entry is ever
+    /// changed or removed.
+    async fn append_audit(&self, record: AuditRecord) -> Result<u64, StoreError>;
+    /// The first `limit` entries after a sequence, in their order.
+    async fn audit_after(&self, sequence: u64, limit: u32) -> Result<Vec<AuditEntry>, StoreError>;
+    /// The last `limit` entries of those that a filter lets through, newest first.
+    async fn audit_before(
+        &self,
+        filter: AuditFilter,
+        limit: u32,
+    ) -> Result<Vec<AuditEntry>, StoreError>;
     /// Ends the store's work: waits for writes that have begun and lets go of the files.
     async fn close(&self);
 }

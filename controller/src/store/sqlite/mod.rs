@@ -21,11 +21,13 @@ use sqlx::{
 };
 
 use super::{
-    AgentRecord, AgentRefused, Connection, EnrollRefused, Enrollment, JoinTokenRecord,
-    RefreshTokenRecord, Rotation, Store, StoreError, UserRecord, file::sync_directory,
+    AgentRecord, AgentRefused, AuditEntry, AuditFilter, AuditRecord, Connection, EnrollRefused,
+    Enrollment, JoinTokenRecord, RefreshTokenRecord, Rotation, Store, StoreError, UserRecord,
+    file::sync_directory,
 };
 
 mod agents;
+mod audit;
 mod join_tokens;
 mod refresh;
 #[cfg(test)]
@@ -262,6 +264,22 @@ impl Store for Sqlite {
 
     async fn touch_agents(&self, seen: Vec<(String, i64)>) -> Result<(), StoreError> {
         self.writer.write(move |c| Box::pin(agents::touch(c, seen))).await
+    }
+
+    async fn append_audit(&self, record: AuditRecord) -> Result<u64, StoreError> {
+        self.writer.write(move |c| Box::pin(audit::append(c, record))).await
+    }
+
+    async fn audit_after(&self, sequence: u64, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
+        self.read(move |c| Box::pin(audit::after(c, sequence, limit))).await
+    }
+
+    async fn audit_before(
+        &self,
+        filter: AuditFilter,
+        limit: u32,
+    ) -> Result<Vec<AuditEntry>, StoreError> {
+        self.read(move |c| Box::pin(audit::before(c, filter, limit))).await
     }
 
     async fn close(&self) {

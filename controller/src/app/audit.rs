@@ -1,0 +1,296 @@
+//! The audit log: who did what to which host. The edge and the link write it, AuditService reads it.
+//!
+//! An entry that cannot be written stops nobody: a full disk must not keep an operator from stopping a
+//! container. It goes to the controller's own log instead, as an error.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use dockctl_api::{
+    error::{bad_field, reason_of},
+    link::v1::End,
+    policy::Method,
+    v1::{
+        AuditEntry, AuditOutcome, ListAuditEntriesRequest, ListAuditEntriesResponse,
+        VerifyAuditRequest, VerifyAuditResponse, WatchAuditEntriesRequest,
+        WatchAuditEntriesResponse, audit_service_server::AuditService,
+    },
+};
+use dockctl_link::framing;
+use futures_util::{StreamExt as _, stream};
+use prost::encoding::{DecodeContext, WireType, decode_key, skip_field, string};
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+use tonic::{Request, Response, Status, codegen::BoxStream};
+
+use crate::store::{self, AuditFilter, AuditRecord, GENESIS, system_time, unix_ms};
+
+/// How long a call waits for its entry to reach the disk.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Longest `target`, bytes.
+const MAX_TARGET: usize = 500;
+/// Longest name of anything else, bytes.
+const MAX_NAME: usize = 200;
+/// Entries that are read at once.
+const PAGE: u32 = 1_000;
+const DEFAULT_PAGE: u32 = 100;
+
+/// The log; clones share it.
+#[derive(Clone)]
+pub struct Audit {
+    store: store::Handle,
+    /// Sees each new sequence.
+    newest: Arc<watch::Sender<u64>>,
+    ends: TaskTracker,
+}
+
+/// A call that is to be written down.
+#[derive(Debug, Clone, Default)]
+pub struct Deed {
+    /// The user's name; empty where nobody is logged in.
+    pub principal: String,
+    /// Where it came from.
+    pub address: String,
+    /// The rpc's path.
+    pub method: String,
+    /// The agent as the call names it.
+    pub agent: String,
+    /// What else it names.
+    pub target: String,
+}
+
+impl Audit {
+    /// The log in a store.
+    pub fn new(store: store::Handle) -> Self {
+        Self { store, newest: Arc::new(watch::Sender::new(0)), ends: TaskTracker::new() }
+    }
+
+    /// Writes that a call on a host is about to be sent. What is returned writes its end, also by being
+    /// dropped, which says that the caller hung up.
+    pub async fn begin(&self, deed: Deed) -> Begun {
+        let record = record(deed, AuditOutcome::Begun);
+        let begun = self.write(record.clone()).await.unwrap_or_default();
+        Begun { audit: self.clone(), record: Some(AuditRecord { begun, ..record }) }
+    }
+
+    /// Writes a deed that is done, or was not.
+    pub async fn done(&self, deed: Deed, end: &End) {
+        self.write(ended(record(deed, AuditOutcome::Done), end)).await;
+    }
+
+    /// Writes that somebody was refused a call for want of a right.
+    pub async fn denied(&self, deed: Deed, status: &Status) {
+        let ended = ended(record(deed, AuditOutcome::Denied), &framing::end_of(status));
+        self.write(AuditRecord { outcome: AuditOutcome::Denied.into(), ..ended }).await;
+    }
+
+    /// Waits until all ends that are on their way are written.
+    pub async fn close(&self) {
+        self.ends.close();
+        self.ends.wait().await;
+    }
+
+    async fn write(&self, record: AuditRecord) -> Option<u64> {
+        let error =
+            match tokio::time::timeout(PATIENCE, self.store.append_audit(record.clone())).await {
+                Ok(Ok(sequence)) => {
+                    self.newest.send_if_modified(|newest| {
+                        let newer = sequence > *newest;
+                        *newest = sequence.max(*newest);
+                        newer
+                    });
+                    return Some(sequence);
+                }
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => format!("the database did not answer within {} s", PATIENCE.as_secs()),
+            };
+        metrics::counter!("dockctl_audit_failures_total").increment(1);
+        tracing::error!(target: "audit", ?record, error, "the audit log cannot be written");
+        None
+    }
+}
+
+/// A call that has begun.
+pub struct Begun {
+    audit: Audit,
+    /// None once its end is on its way.
+    record: Option<AuditRecord>,
+}
+
+impl Begun {
+    /// Writes its end, without keeping anyone waiting for it.
+    pub fn end(&mut self, end: &End) {
+        let Some(record) = self.record.take() else { return };
+        let audit = self.audit.clone();
+        let record = ended(AuditRecord { at: unix_ms(SystemTime::now()), ..record }, end);
+        self.audit.ends.spawn(async move { audit.write(record).await });
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        self.end(&framing::end_of(&Status::cancelled("the caller hung up")));
+    }
+}
+
+fn record(deed: Deed, outcome: AuditOutcome) -> AuditRecord {
+    let Deed { principal, address, method, agent, target } = deed;
+    AuditRecord {
+        at: unix_ms(SystemTime::now()),
+        principal: shortened(principal, MAX_NAME),
+        address,
+        method,
+        agent: shortened(agent, MAX_NAME),
+        target: shortened(target, MAX_TARGET),
+        outcome: outcome.into(),
+        ..Default::default()
+    }
+}
+
+fn ended(record: AuditRecord, end: &End) -> AuditRecord {
+    let outcome = if end.code == 0 { AuditOutcome::Done } else { AuditOutcome::Failed };
+    let reason = reason_of(&framing::status_of(end)).unwrap_or_default();
+    AuditRecord {
+        outcome: outcome.into(),
+        code: end.code,
+        reason: shortened(reason, MAX_NAME),
+        ..record
+    }
+}
+
+fn shortened(mut text: String, limit: usize) -> String {
+    text.truncate(text.floor_char_boundary(limit));
+    text
+}
+
+/// What a request names beside its agent, for example "container=db". Only fields that hold names are read.
+pub fn target(method: &Method, message: &[u8]) -> String {
+    let (mut rest, mut found) = (message, Vec::new());
+    while let Ok((number, wire_type)) = decode_key(&mut rest) {
+        let context = DecodeContext::default();
+        let name = method.names.iter().find(|(n, _)| *n == number).map(|(_, name)| name);
+        let read = match name {
+            Some(name) if wire_type == WireType::LengthDelimited => {
+                let mut value = String::new();
+                let read = string::merge(wire_type, &mut value, &mut rest, context);
+                found.push(format!("{name}={value}"));
+                read
+            }
+            _ => skip_field(wire_type, number, &mut rest, context),
+        };
+        if read.is_err() || rest.is_empty() {
+            break;
+        }
+    }
+    shortened(found.join(" "), MAX_TARGET)
+}
+
+fn message(entry: store::AuditEntry) -> AuditEntry {
+    let store::AuditEntry { sequence, record, hash } = entry;
+    AuditEntry {
+        sequence,
+        at: Some(system_time(record.at).into()),
+        principal: record.principal,
+        address: record.address,
+        method: record.method,
+        agent: record.agent,
+        target: record.target,
+        outcome: record.outcome,
+        code: record.code.unsigned_abs(),
+        reason: record.reason,
+        begun: record.begun,
+        hash,
+    }
+}
+
+#[tonic::async_trait]
+impl AuditService for Audit {
+    async fn list_audit_entries(
+        &self,
+        request: Request<ListAuditEntriesRequest>,
+    ) -> Result<Response<ListAuditEntriesResponse>, Status> {
+        let ListAuditEntriesRequest { before, page_size, principal, agent } = request.into_inner();
+        let limit = match page_size {
+            0 => DEFAULT_PAGE,
+            1..=PAGE => page_size,
+            _ => return Err(bad_field("page_size", format!("page_size is at most {PAGE}"))),
+        };
+        let before = if before == 0 { u64::MAX } else { before };
+        let filter = AuditFilter { before, principal, agent };
+        let entries = self.store.audit_before(filter, limit).await?;
+        let entries = entries.into_iter().map(message).collect();
+        Ok(Response::new(ListAuditEntriesResponse { entries }))
+    }
+
+    async fn watch_audit_entries(
+        &self,
+        request: Request<WatchAuditEntriesRequest>,
+    ) -> Result<Response<BoxStream<WatchAuditEntriesResponse>>, Status> {
+        let WatchAuditEntriesRequest { after, follow } = request.into_inner();
+        let state = (self.store.clone(), self.newest.subscribe(), after);
+        let pages = stream::try_unfold(state, move |(store, mut newest, after)| async move {
+            loop {
+                newest.mark_unchanged();
+                let page = store.audit_after(after, PAGE).await?;
+                match page.last().map(|entry| entry.sequence) {
+                    Some(last) => return Ok(Some((page, (store, newest, last)))),
+                    None if !follow || newest.changed().await.is_err() => return Ok(None),
+                    None => {}
+                }
+            }
+        });
+        let entries = pages.flat_map(|page: Result<Vec<store::AuditEntry>, Status>| {
+            let answers = match page {
+                Ok(page) => page
+                    .into_iter()
+                    .map(|entry| Ok(WatchAuditEntriesResponse { entry: Some(message(entry)) }))
+                    .collect(),
+                Err(status) => vec![Err(status)],
+            };
+            stream::iter(answers)
+        });
+        Ok(Response::new(Box::pin(entries)))
+    }
+
+    async fn verify_audit(
+        &self,
+        request: Request<VerifyAuditRequest>,
+    ) -> Result<Response<VerifyAuditResponse>, Status> {
+        let known = request.into_inner();
+        let (mut entries, mut hash) = (0, GENESIS.to_owned());
+        let broken = |entries, hash, sequence, problem: &str| {
+            let problem = problem.to_owned();
+            Ok(Response::new(VerifyAuditResponse {
+                entries,
+                hash,
+                broken_sequence: sequence,
+                problem,
+            }))
+        };
+        loop {
+            let page = self.store.audit_after(entries, PAGE).await?;
+            if page.is_empty() {
+                break;
+            }
+            for entry in page {
+                let next = entries + 1;
+                if entry.sequence != next {
+                    return broken(entries, hash, next, "it is missing");
+                }
+                if !entry.follows(&hash) {
+                    return broken(entries, hash, next, "it is not as it was written");
+                }
+                if next == known.known_sequence && entry.hash != known.known_hash {
+                    return broken(entries, hash, next, "its hash is another than the one noted");
+                }
+                (entries, hash) = (next, entry.hash);
+            }
+        }
+        if known.known_sequence > entries {
+            return broken(entries, hash, entries + 1, "it is missing: the log was cut off");
+        }
+        Ok(Response::new(VerifyAuditResponse { entries, hash, ..Default::default() }))
+    }
+}
