@@ -150,7 +150,7 @@ async fn a_container_lives_through_the_api() {
     let (a, c) = at();
     api.start_container(StartContainerRequest { agent: a, container: c }).await.unwrap();
     let (agent_, container_) = at();
-    let request = InspectContainerRequest { agent: agent_, container: container_ };
+    let request = InspectContainerRequest { agent: agent_, container: container_, size: false };
     let json = api.inspect_container(request).await.unwrap().into_inner().json;
     let ours: serde_json::Value = serde_json::from_str(&json).unwrap();
     let theirs: serde_json::Value =
@@ -164,7 +164,7 @@ async fn a_container_lives_through_the_api() {
         RestartContainerRequest { agent: a, container: c, timeout: now, ..Default::default() };
     api.restart_container(restart).await.unwrap();
     let (agent_, container_) = at();
-    let request = InspectContainerRequest { agent: agent_, container: container_ };
+    let request = InspectContainerRequest { agent: agent_, container: container_, size: false };
     let json = api.inspect_container(request).await.unwrap().into_inner().json;
     let after: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_ne!(after["State"]["Pid"], pid);

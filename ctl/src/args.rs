@@ -1,32 +1,44 @@
 //! The command line: what may be written, and nothing of what it does. Flags have docker's names where
-//! docker has them. Each flag can also come from a DOCKCTL_… variable or the configuration file's
-//! [defaults]; [`parse`] adds both to every flag, so that no command has to think of it.
+//! docker has them. What holds for all flags is added by [`parse`], so that no command has to think of it:
+//! variables and defaults (`sources.rs`), values of those that are on or off (`booleans.rs`), and docker's
+//! words for what is wrong (`mistakes.rs`).
 
+mod agents;
+mod booleans;
+mod container;
 pub(crate) mod containers;
 pub(crate) mod copy;
 mod docker;
 pub(crate) mod exec;
 pub(crate) mod forward;
 pub(crate) mod images;
+pub(crate) mod inspect;
 mod many;
+mod mistakes;
 pub(crate) mod run;
+mod sources;
 pub(crate) mod stores;
 
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use clap::{
-    Arg, ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
-    builder::{BoolishValueParser, EnumValueParser, PathBufValueParser, TypedValueParser},
+    CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
+    builder::{EnumValueParser, PathBufValueParser, TypedValueParser},
+    error::ErrorKind,
 };
 use clap_complete::Shell;
 
+pub(crate) use agents::{Agents, Tokens};
+pub(crate) use container::Container;
 pub(crate) use docker::{Docker, DockerSocket, Listen};
 pub(crate) use many::{Events, Logs, Many, Stats, Top};
 
 use crate::{
+    error::Error,
     moment::{Moment, Span},
     refs::Ref,
     select::On,
@@ -38,10 +50,12 @@ use crate::{
     name = "dockctl",
     version,
     max_term_width = 100,
-    after_help = "Every flag can also be given as a variable (--output: DOCKCTL_OUTPUT) or in the \
-        configuration file ([defaults] output = \"json\").\nDOCKCTL_URL, DOCKCTL_TOKEN and \
+    after_help = "Global options can also be variables (DOCKCTL_OUTPUT) or stand in the configuration \
+        file ([defaults] output = \"json\"), those of one command in its table there \
+        ([defaults.ps] all = true).\nDOCKCTL_URL, DOCKCTL_TOKEN and \
         DOCKCTL_CA_FINGERPRINT or DOCKCTL_CA_FILE work without a login.\n\nExit codes: 0 done, 1 \
-        failed, 2 usage, 3 not authorised, 4 not found, 5 agent or controller unreachable."
+        failed, 2 usage, 3 not authorised, 4 not found, 5 agent or controller unreachable. \
+        run, exec, attach and start -a end with the program's own, or 125."
 )]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -66,7 +80,7 @@ pub(crate) struct Global {
     pub(crate) config: Option<PathBuf>,
     /// How long one call may take, for example 30s.
     #[arg(long, global = true, value_name = "SPAN", value_parser = patience)]
-    pub(crate) timeout: Option<Span>,
+    pub(crate) timeout: Option<Timeout>,
     /// The controller, instead of the one logged in to.
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) url: Option<String>,
@@ -89,6 +103,24 @@ impl Global {
             _ => Format::default(),
         }
     }
+
+    /// How long one call may take.
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        match self.timeout {
+            Some(Timeout::Call(Span(span))) => Some(span),
+            _ => None,
+        }
+    }
+}
+
+/// What `--timeout` says: how long a call may take or, where docker has a flag of that name, how long a
+/// container may take to end. Such a flag stands before the global one, as with [`Output`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Timeout {
+    /// How long one call may take.
+    Call(Span),
+    /// Seconds before SIGKILL; -1 for ever.
+    Grace(i32),
 }
 
 /// What `--output` says: how results are printed or, for a command that writes a file as docker's does,
@@ -150,7 +182,7 @@ pub(crate) enum Command {
     /// Show the logs of containers.
     Logs(Logs),
     /// Start containers.
-    Start(Many),
+    Start(containers::Start),
     /// Stop containers.
     Stop(Stop),
     /// Restart containers.
@@ -185,11 +217,11 @@ pub(crate) enum Command {
     Commit(containers::Commit),
     /// Write a container's file system as a tar archive.
     Export(containers::Export),
-    /// Manage containers.
+    /// Docker's long names of the verbs of containers, and `prune`.
     #[command(subcommand)]
-    Container(containers::Container),
-    /// Show all that the engine knows of containers.
-    Inspect(Refs),
+    Container(Container),
+    /// Show all that the engine knows of containers, images, networks and volumes.
+    Inspect(inspect::Inspect),
     /// Copy files between this machine and containers, or between containers.
     Cp(copy::Cp),
     /// Forward ports of this machine to a container's.
@@ -247,6 +279,17 @@ pub(crate) enum Command {
     Completions(Completions),
 }
 
+impl Command {
+    /// Whether it ends with the exit code of a program on a host.
+    pub(crate) fn runs_a_program(&self) -> bool {
+        match self {
+            Self::Run(_) | Self::Exec(_) | Self::Attach(_) => true,
+            Self::Start(start) => start.is_attached(),
+            _ => false,
+        }
+    }
+}
+
 /// `login`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Login {
@@ -259,88 +302,6 @@ pub(crate) struct Login {
     /// Read the password from stdin.
     #[arg(long)]
     pub(crate) password_stdin: bool,
-}
-
-/// `agents`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Agents {
-    /// List the agents.
-    Ls {
-        /// Only agents with these labels: k=v or k, several with commas.
-        #[arg(short = 'l', long, value_name = "SELECTOR")]
-        selector: Option<String>,
-        /// Only names.
-        #[arg(short, long)]
-        quiet: bool,
-    },
-    /// Show all of one agent.
-    Show {
-        /// The agent's name or id.
-        agent: String,
-    },
-    /// Set labels (k=v) and remove them (k-).
-    Label {
-        /// The agent's name or id.
-        agent: String,
-        /// k=v sets, k- removes.
-        #[arg(required = true, value_name = "LABEL")]
-        labels: Vec<String>,
-    },
-    /// Shut an agent out for good.
-    Revoke {
-        /// The agent's name or id.
-        agent: String,
-        /// Why; the agent is told.
-        #[arg(long, default_value = "", hide_default_value = true)]
-        reason: String,
-        /// Do not ask.
-        #[arg(short, long)]
-        yes: bool,
-    },
-    /// Revoke an agent and remove it from the list.
-    Rm {
-        /// The agent's name or id.
-        agent: String,
-        /// Do not ask.
-        #[arg(short, long)]
-        yes: bool,
-    },
-    /// Watch agents come, go and change.
-    Watch {
-        /// Only agents with these labels: k=v or k, several with commas.
-        #[arg(short = 'l', long, value_name = "SELECTOR")]
-        selector: Option<String>,
-    },
-    /// The tokens that let new hosts in.
-    #[command(subcommand)]
-    Token(Tokens),
-}
-
-/// `agents token`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Tokens {
-    /// Make a join token; it is shown this once.
-    Create {
-        /// How many hosts may use it.
-        #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-        uses: u32,
-        /// How long it lives.
-        #[arg(long, default_value = "30m", value_name = "SPAN")]
-        ttl: Span,
-        /// A label that its hosts get; can be repeated.
-        #[arg(long, value_name = "K=V")]
-        label: Vec<String>,
-        /// What it is for.
-        #[arg(long, default_value = "", hide_default_value = true)]
-        description: String,
-    },
-    /// List the tokens, without their secrets.
-    Ls,
-    /// Delete a token; hosts that used it stay.
-    Rm {
-        /// The token's id.
-        id: String,
-    },
 }
 
 /// `ps`.
@@ -372,7 +333,8 @@ impl std::str::FromStr for Tail {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text == "all" {
+        // Less than none is all, as docker has it.
+        if text == "all" || text.parse::<i64>().is_ok_and(|n| n < 0) {
             return Ok(Self(None));
         }
         text.parse().map(|n| Self(Some(n))).map_err(|_| "write a number or \"all\"".to_owned())
@@ -390,14 +352,26 @@ pub(crate) struct Refs {
 /// `stop` and `restart`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Stop {
-    /// Seconds to wait before SIGKILL.
-    #[arg(short, long, value_name = "SECONDS")]
-    pub(crate) time: Option<u32>,
+    /// Seconds to wait before SIGKILL; -1 waits for ever. (The global --timeout stands before the verb.)
+    // Called as the global flag is, which it stands before here; see `Timeout`.
+    #[arg(id = "timeout", short, long, visible_alias = "time", value_name = "SECONDS")]
+    #[arg(value_parser = grace, allow_hyphen_values = true)]
+    pub(crate) timeout: Option<Timeout>,
     /// The signal to send first.
     #[arg(short, long, default_value = "", hide_default_value = true)]
     pub(crate) signal: String,
     #[command(flatten)]
     pub(crate) many: Many,
+}
+
+impl Stop {
+    /// Seconds before SIGKILL, -1 for ever; None for the container's own.
+    pub(crate) fn grace(&self) -> Option<i32> {
+        match self.timeout {
+            Some(Timeout::Grace(seconds)) => Some(seconds),
+            _ => None,
+        }
+    }
 }
 
 /// `kill`.
@@ -451,29 +425,59 @@ pub(crate) struct Completions {
     pub(crate) shell: Shell,
 }
 
+/// Why there is nothing to do.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// Help or the version was asked for, or a verb is missing.
+    Help(clap::Error),
+    /// The line makes no sense.
+    Mistake(Error),
+}
+
 /// Parses the command line. Precedence: flag, variable, `defaults` of the configuration `file`.
 pub(crate) fn parse(
     words: impl IntoIterator<Item = OsString>,
     defaults: &toml::Table,
     file: &Path,
-) -> Result<Args, clap::Error> {
-    let mut unknown: Vec<&String> = defaults.keys().collect();
-    let command = with_sources(Args::command(), defaults, &mut unknown);
-    if let Some(name) = unknown.first() {
-        let text = format!("{}: its [defaults] has \"{name}\", which is no flag\n", file.display());
-        return Err(clap::Error::raw(clap::error::ErrorKind::UnknownArgument, text));
-    }
-    Args::from_arg_matches(&command.try_get_matches_from(words)?)
+) -> Result<Args, Refused> {
+    let words: Vec<OsString> = words.into_iter().collect();
+    let wrong =
+        |why: String| Refused::Mistake(Error::usage(format!("{}: its {why}", file.display())));
+    let plain = sources::with_sources(Args::command(), defaults).map_err(wrong)?;
+    let tree = booleans::with_values(plain.clone());
+    let parsed = tree.clone().try_get_matches_from(&words);
+    let parsed = parsed.and_then(|matches| Args::from_arg_matches(&matches));
+    let shortened = |args: Args| match args.command {
+        Command::Container(verb) => Args { command: verb.short(), ..args },
+        command => Args { command, ..args },
+    };
+    parsed.map(shortened).map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp
+        | ErrorKind::DisplayVersion
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let of_plain = plain.try_get_matches_from(&words).err();
+            Refused::Help(of_plain.filter(|e| e.kind() == error.kind()).unwrap_or(error))
+        }
+        _ => Refused::Mistake(mistakes::explain(&error, tree, &words)),
+    })
 }
 
 /// A span in which something can happen.
-fn patience(text: &str) -> Result<Span, String> {
+fn patience(text: &str) -> Result<Timeout, String> {
     match text.parse::<Span>()? {
         Span(span) if span.is_zero() => {
             Err("no call is done in no time: write for example 30s".to_owned())
         }
-        span => Ok(span),
+        span => Ok(Timeout::Call(span)),
     }
+}
+
+/// Seconds that a container has before it is killed.
+fn grace(text: &str) -> Result<Timeout, String> {
+    let seconds = text
+        .parse()
+        .map_err(|_| format!("strconv.ParseInt: parsing \"{text}\": invalid syntax"))?;
+    Ok(Timeout::Grace(seconds))
 }
 
 /// The command tree without variables and defaults, for completions.
@@ -486,170 +490,15 @@ pub(crate) fn command() -> clap::Command {
 pub(crate) fn config_path(words: &[OsString]) -> Option<PathBuf> {
     // Behind an image or a command for a container the same words may be that command's, which only the parser knows.
     let named = words.iter().any(|w| w.to_str().is_some_and(|w| w.starts_with("--config")));
-    let parsed = || Args::command().ignore_errors(true).try_get_matches_from(words).ok();
+    let tree = || booleans::with_values(Args::command());
+    let parsed = || tree().ignore_errors(true).try_get_matches_from(words).ok();
     let found = named.then(parsed).flatten();
     let found = found.and_then(|matches| matches.get_one::<PathBuf>("config").cloned());
     let variable = || std::env::var_os("DOCKCTL_CONFIG").filter(|v| !v.is_empty());
     found.or_else(|| variable().map(PathBuf::from))
 }
 
-fn with_sources(
-    command: clap::Command,
-    defaults: &toml::Table,
-    unknown: &mut Vec<&String>,
-) -> clap::Command {
-    command
-        .mut_args(|arg| with_source(arg, defaults, unknown))
-        .mut_subcommands(|sub| with_sources(sub, defaults, unknown))
-}
-
-fn with_source(mut arg: Arg, defaults: &toml::Table, unknown: &mut Vec<&String>) -> Arg {
-    let Some(long) = arg.get_long().map(str::to_owned) else { return arg };
-    if matches!(arg.get_action(), ArgAction::Help | ArgAction::Version) {
-        return arg;
-    }
-    // A file to write is not what the variable and the default of the global --output mean.
-    if long == "output" && !arg.is_global_set() {
-        return arg;
-    }
-    if matches!(arg.get_action(), ArgAction::SetTrue) {
-        arg = arg.value_parser(BoolishValueParser::new());
-    }
-    let variable = format!("DOCKCTL_{}", long.to_uppercase().replace('-', "_"));
-    // One that is set to nothing counts as one that is not set.
-    if std::env::var_os(&variable).is_some_and(|value| !value.is_empty()) {
-        // Hidden, since help would otherwise print the variables' values, a token among them.
-        arg = arg.env(variable).hide_env(true);
-    }
-    unknown.retain(|name| **name != long);
-    match defaults.get(&long) {
-        Some(toml::Value::Array(values)) => {
-            arg.default_values(values.iter().map(default_text).collect::<Vec<_>>())
-        }
-        Some(value) => arg.default_value(default_text(value)),
-        None => arg,
-    }
-}
-
-fn default_text(value: &toml::Value) -> String {
-    match value {
-        toml::Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn args(line: &str, defaults: &str) -> Result<Args, clap::Error> {
-        let words = line.split_whitespace().map(OsString::from);
-        parse(words, &defaults.parse().unwrap(), Path::new("/my/config.toml"))
-    }
-
-    #[test]
-    fn the_command_line_is_sound() {
-        Args::command().debug_assert();
-    }
-
-    #[test]
-    fn flags_win_over_the_files_defaults() {
-        let defaults = "output = \"yaml\"\nall = true\nlabel = [\"a=b\", \"c\"]\ntail = 5";
-        let ps = args("dockctl ps", defaults).unwrap();
-        assert_eq!(ps.global.format(), Format::Yaml);
-        let Command::Ps(ps) = ps.command else { panic!() };
-        assert!(ps.all);
-        assert_eq!(ps.label, ["a=b", "c"]);
-        let logs = args("dockctl logs x -o json --tail all", defaults).unwrap();
-        assert_eq!(logs.global.format(), Format::Json);
-        let Command::Logs(logs) = logs.command else { panic!() };
-        assert_eq!(logs.tail, Tail(None));
-    }
-
-    #[test]
-    fn a_file_to_write_is_not_a_format() {
-        let export = |line: &str, defaults: &str| {
-            let args = args(line, defaults).unwrap();
-            let Command::Export(export) = &args.command else { panic!() };
-            (args.global.format(), export.file().cloned())
-        };
-        assert_eq!(export("dockctl export x", ""), (Format::Table, None));
-        assert_eq!(export("dockctl export -o a.tar x", ""), (Format::Table, Some("a.tar".into())));
-        assert_eq!(export("dockctl export x", "output = \"json\"").1, None);
-        assert_eq!(export("dockctl -o json export x", "").1, None);
-    }
-
-    #[test]
-    fn what_comes_after_the_image_is_the_containers() {
-        let run = |line: &str| {
-            let Command::Run(run) = args(line, "").unwrap().command else { panic!() };
-            run
-        };
-        let plain = run("dockctl run --on a -dit -h web -e A=1 -p 80:80 image sh -c -e -o --rm x");
-        assert_eq!(plain.create.words, ["image", "sh", "-c", "-e", "-o", "--rm", "x"]);
-        assert!(plain.detach && plain.create.flags.interactive && plain.create.flags.tty);
-        assert_eq!(plain.create.flags.env, ["A=1"]);
-        assert!(!plain.create.flags.rm && plain.sig_proxy);
-        assert_eq!(plain.create.flags.hostname.as_deref(), Some("web"));
-        let other = run("dockctl run --sig-proxy=false --entrypoint= -m -5 image --help");
-        assert_eq!(other.create.words, ["image", "--help"]);
-        assert!(!other.sig_proxy);
-        assert_eq!(other.create.flags.entrypoint.as_deref(), Some(""));
-        assert_eq!(other.create.flags.memory.as_deref(), Some("-5"));
-        assert_eq!(args("dockctl run", "").unwrap_err().exit_code(), 2);
-    }
-
-    #[test]
-    fn an_unknown_default_is_named() {
-        let error = args("dockctl ps", "colour = true").unwrap_err().to_string();
-        assert!(error.contains("\"colour\""), "{error}");
-    }
-
-    #[test]
-    fn bad_references_and_times_are_usage_errors() {
-        for line in
-            ["dockctl logs a/b/c", "dockctl logs --since soon x", "dockctl stop", "dockctl ps x"]
-        {
-            assert_eq!(args(line, "").unwrap_err().exit_code(), 2, "{line}");
-        }
-    }
-
-    #[test]
-    fn the_configuration_file_is_found_first() {
-        let path = |line: &str| {
-            config_path(&line.split_whitespace().map(OsString::from).collect::<Vec<_>>())
-        };
-        assert_eq!(path("dockctl ps --config a.toml"), Some("a.toml".into()));
-        assert_eq!(path("dockctl --config=b.toml ps"), Some("b.toml".into()));
-        assert_eq!(path("dockctl logs -- --config"), None);
-        assert_eq!(path("dockctl run image program --config c.toml"), None);
-        assert_eq!(path("dockctl --config a exec x prog --config b"), Some("a".into()));
-        assert_eq!(path("dockctl exec --config a -it x prog"), Some("a".into()));
-        assert_eq!(path("dockctl exec x prog --config b"), None);
-        assert_eq!(path("dockctl --config a nonsense --flag"), Some("a".into()));
-    }
-
-    #[test]
-    fn the_words_of_a_command_are_its_own() {
-        let exec = |line| match args(line, "").unwrap().command {
-            Command::Exec(exec) => exec,
-            other => panic!("{other:?}"),
-        };
-        let one = exec("dockctl exec -it -e A=1 -e B web-1/app ls -la -o json -- --help");
-        assert!(one.interactive && one.tty && !one.detach);
-        assert_eq!(one.env, ["A=1", "B"]);
-        assert_eq!(one.command, ["ls", "-la", "-o", "json", "--", "--help"]);
-        let two = exec("dockctl exec --user 1:2 -w /srv app -x");
-        assert_eq!((two.user.as_str(), two.workdir.as_str()), ("1:2", "/srv"));
-        assert_eq!(two.command, ["-x"]);
-        assert_eq!(args("dockctl exec app", "").unwrap_err().exit_code(), 2);
-        for (line, proxy) in [
-            ("dockctl attach app", true),
-            ("dockctl attach --sig-proxy app", true),
-            ("dockctl attach --sig-proxy=false app", false),
-        ] {
-            let Command::Attach(attach) = args(line, "").unwrap().command else { panic!() };
-            assert_eq!(attach.sig_proxy, proxy, "{line}");
-        }
-    }
-}
+mod docker_flags;
+#[cfg(test)]
+mod tests;

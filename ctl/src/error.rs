@@ -8,6 +8,9 @@ use tonic::{Code, Status};
 
 use crate::output::clean;
 
+/// How `run`, `exec` and their like end for a failure of ours, since any other code may be the program's.
+pub(crate) const NOT_RUN: u8 = 125;
+
 /// The exit codes that scripts rely on; the worst of several failures is the highest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Exit {
@@ -39,6 +42,8 @@ pub(crate) enum Error {
 pub(crate) struct Failure {
     /// The exit code.
     pub(crate) exit: Exit,
+    /// Another one, where the command has docker's.
+    pub(crate) code: Option<u8>,
     /// The host and reference it is about, for example `web-1/nginx`.
     pub(crate) about: Option<String>,
     /// One sentence on what happened.
@@ -61,6 +66,7 @@ impl Error {
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self::Told(Box::new(Failure {
             exit,
+            code: None,
             about: None,
             message: message.into(),
             hints: Vec::new(),
@@ -93,6 +99,14 @@ impl Error {
     pub(crate) fn about(mut self, about: impl Into<String>) -> Self {
         if let Self::Told(failure) = &mut self {
             failure.about.get_or_insert_with(|| about.into());
+        }
+        self
+    }
+
+    /// Ends the process with this code, unless another one is known already.
+    pub(crate) fn with_code(mut self, code: u8) -> Self {
+        if let Self::Told(failure) = &mut self {
+            failure.code.get_or_insert(code);
         }
         self
     }
@@ -130,7 +144,7 @@ impl Error {
         match self {
             Self::BrokenPipe => 0,
             Self::Program(code) => *code,
-            Self::Told(failure) => failure.exit as u8,
+            Self::Told(failure) => failure.code.unwrap_or(failure.exit as u8),
         }
     }
 }
@@ -213,7 +227,8 @@ fn from_status(status: &Status) -> Error {
         _ => {}
     }
     let unsent = ran.as_deref() == Some(api::NOT_SENT);
-    Error::Told(Box::new(Failure { exit, about: None, message, hints, reason, transient, unsent }))
+    let (code, about) = (None, None);
+    Error::Told(Box::new(Failure { exit, code, about, message, hints, reason, transient, unsent }))
 }
 
 /// What a person can do about a reason, where it does not depend on what was called.

@@ -8,7 +8,6 @@ mod commands;
 mod config;
 mod context;
 mod endpoint;
-mod environment;
 mod error;
 mod moment;
 mod output;
@@ -26,11 +25,17 @@ mod trust;
 mod tunnel;
 mod watch;
 
-use std::{ffi::OsString, io, path::Path, process::ExitCode};
+use std::{
+    ffi::OsString,
+    io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use args::{Agents, Args, Command};
+use args::{Agents, Args, Command, Container, Refused};
 use commands::Ctx;
-use error::{Error, Result};
+use config::Config;
+use error::{Error, NOT_RUN, Result};
 use output::{Term, table::Style};
 use session::Session;
 
@@ -54,11 +59,12 @@ fn run(words: Vec<OsString>) -> Result<ExitCode> {
     let file = path.as_deref().unwrap_or(Path::new(""));
     let args = match args::parse(words, &config.defaults, file) {
         Ok(args) => args,
-        Err(error) => {
-            // Help and --version are "errors" too, with code 0; nobody reading them is no failure.
+        Err(Refused::Help(error)) => {
+            // Nobody reading it is no failure.
             let _ = error.print();
             return Ok(ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1)));
         }
+        Err(Refused::Mistake(error)) => return Err(error),
     };
     let term = Term::detect(args.global.no_color);
     if let Command::Completions(wanted) = &args.command {
@@ -67,12 +73,18 @@ fn run(words: Vec<OsString>) -> Result<ExitCode> {
         output::print(&script)?;
         return Ok(ExitCode::SUCCESS);
     }
+    let runs_a_program = args.command.runs_a_program();
+    let done = execute(args, path, config, term);
+    done.map_err(|error| if runs_a_program { error.with_code(NOT_RUN) } else { error })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn execute(args: Args, path: Option<PathBuf>, config: Config, term: Term) -> Result<()> {
     let session = Session::new(&args.global, path, config)?;
     let ctx = Ctx { session, term, format: args.global.format() };
     // One thread is enough for one connection, and is there at once.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
-    runtime.map_err(io_error)?.block_on(command(&ctx, args))?;
-    Ok(ExitCode::SUCCESS)
+    runtime.map_err(io_error)?.block_on(command(&ctx, args))
 }
 
 fn io_error(error: io::Error) -> Error {
@@ -88,7 +100,7 @@ async fn command(ctx: &Ctx, args: Args) -> Result<()> {
         Command::Agents(args) => commands::agents::run(ctx, args).await,
         Command::Ps(args) => commands::ps::run(ctx, args).await,
         Command::Logs(args) => commands::logs::run(ctx, args).await,
-        Command::Start(refs) => commands::act::start(ctx, refs).await,
+        Command::Start(args) => commands::act::start(ctx, args).await,
         Command::Stop(args) => commands::act::stop(ctx, args).await,
         Command::Restart(args) => commands::act::restart(ctx, args).await,
         Command::Kill(args) => commands::act::kill(ctx, args).await,
@@ -106,8 +118,10 @@ async fn command(ctx: &Ctx, args: Args) -> Result<()> {
         Command::Port(args) => commands::look::port(ctx, args).await,
         Command::Commit(args) => commands::change::commit(ctx, args).await,
         Command::Export(args) => commands::export::run(ctx, args).await,
-        Command::Container(args) => commands::change::container(ctx, args).await,
-        Command::Inspect(refs) => commands::inspect::run(ctx, refs).await,
+        Command::Container(Container::Prune(args)) => commands::change::prune(ctx, args).await,
+        // Read as its short verb.
+        Command::Container(_) => Ok(()),
+        Command::Inspect(args) => commands::inspect::run(ctx, args).await,
         Command::Cp(args) => commands::cp::run(ctx, args).await,
         Command::PortForward(args) => commands::port_forward::run(ctx, args).await,
         Command::Stats(args) => commands::stats::run(ctx, args).await,

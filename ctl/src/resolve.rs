@@ -217,11 +217,11 @@ pub(crate) async fn explain_agent(session: &Session, name: &str, error: Error) -
 }
 
 async fn not_found(session: &Session, agent: Option<&str>, container: &str) -> Error {
-    let (place, on, about) = match agent {
-        Some(agent) => ("on this host", format!(" --on {agent}"), format!("{agent}/{container}")),
-        None => ("in the fleet", String::new(), container.to_owned()),
+    let (on, about) = match agent {
+        Some(agent) => (format!(" --on {agent}"), format!("{agent}/{container}")),
+        None => (String::new(), container.to_owned()),
     };
-    let error = Error::new(Exit::NotFound, format!("no such container {place}"))
+    let error = Error::new(Exit::NotFound, format!("No such container: {container}"))
         .about(about)
         .hint(format!("see which there are: dockctl ps -a{on}"));
     let request = ListContainersRequest {

@@ -58,7 +58,7 @@ impl Session {
             url: global.url.clone(),
             token: global.token.clone(),
             trust,
-            timeout: global.timeout.map(|t| t.0),
+            timeout: global.patience(),
             state: Mutex::new(State { login: config.login, channel: None }),
         })
     }

@@ -93,13 +93,23 @@ pub(crate) struct Manner {
     pub(crate) interactive: bool,
     /// Whether signals that we get are for it.
     pub(crate) sig_proxy: bool,
+    /// Whether what it says on standard output, or on its terminal, is shown.
+    pub(crate) output: bool,
+    /// Whether what it says on standard error is shown.
+    pub(crate) errors: bool,
 }
 
 impl Manner {
+    /// With all of its output.
+    pub(crate) fn new(tty: bool, interactive: bool, sig_proxy: bool) -> Self {
+        Self { tty, interactive, sig_proxy, output: true, errors: true }
+    }
+
     /// Refuses what docker refuses: a terminal for the program, and none for its input.
     pub(crate) fn check(self) -> Result<()> {
         match self.tty && self.interactive && !terminal::is_input() {
-            true => Err(Error::new(Exit::Failed, "the input device is not a TTY")),
+            // With docker's code.
+            true => Err(Error::new(Exit::Failed, "the input device is not a TTY").with_code(1)),
             false => Ok(()),
         }
     }
@@ -152,7 +162,7 @@ where
     Req: From<Up>,
     Res: Into<Down>,
 {
-    let Manner { tty, interactive, sig_proxy } = manner;
+    let Manner { tty, interactive, sig_proxy, output, errors } = manner;
     let mut signals = Signals::listen()?;
     let _raw = match tty && interactive {
         true => Raw::enter()?,
@@ -168,6 +178,8 @@ where
         let printing = async {
             while let Some(message) = down.message().await? {
                 match message.into() {
+                    Down::Stdout(_) if !output => {}
+                    Down::Stderr(_) if !errors => {}
                     Down::Stdout(data) => printer.send(To::Out, data).await?,
                     Down::Stderr(data) => printer.send(To::Err, data).await?,
                     Down::Exit(code) => return Ok(Some(code)),

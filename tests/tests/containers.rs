@@ -115,6 +115,7 @@ fn unknown_agents_and_containers_are_told_with_reason_sentence_and_exit_code_4()
         let inspect = |agent: &str, container: &str| InspectContainerRequest {
             agent: agent.into(),
             container: container.into(),
+            size: false,
         };
 
         let error = api.inspect_container(inspect("web-9", "c")).await.expect_err("no web-9");
@@ -232,13 +233,17 @@ fn malformed_fields_are_refused_by_name() {
         let _agent = world.agent(&controller, "web-1").await?;
         let mut api = controller.admin().await?.containers();
         for container in ["", "a b", "../../info", "a\nb", "%2e%2e", &"x".repeat(5_000)] {
-            let request =
-                InspectContainerRequest { agent: "web-1".into(), container: container.into() };
+            let request = InspectContainerRequest {
+                agent: "web-1".into(),
+                container: container.into(),
+                size: false,
+            };
             let error = api.inspect_container(request).await.expect_err("it is malformed");
             ensure!(error.code() == Code::InvalidArgument, "{container:?}: {error}");
             ensure!(metadata_of(&error, "field").as_deref() == Some("container"), "{error}");
         }
-        let request = InspectContainerRequest { agent: String::new(), container: "c".into() };
+        let request =
+            InspectContainerRequest { agent: String::new(), container: "c".into(), size: false };
         let error = api.inspect_container(request).await.expect_err("no agent");
         ensure!(reason_of(&error).as_deref() == Some(reason::AGENT_REQUIRED), "{error}");
         let request = ListContainersRequest { label_selector: "=,=".into(), ..on("web-1") };
@@ -260,7 +265,7 @@ fn malformed_fields_are_refused_by_name() {
         let dockctl = controller.dockctl().await?;
         for arguments in [
             &["logs", "a/b/c"][..],
-            &["logs", "--tail", "-3", "c"],
+            &["logs", "--tail", "few", "c"],
             &["logs", "--since", "yesterday-ish", "c"],
             &["stop"],
             &["no-such-verb"],

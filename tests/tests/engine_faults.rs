@@ -204,7 +204,8 @@ fn without_its_dockerd_every_call_says_so_with_its_reason_and_whether_it_ran() {
         let agent = || "web-1".to_owned();
         let list = ListContainersRequest { agent: agent(), ..Default::default() };
         is_down("list", containers.list_containers(list).await)?;
-        let inspect = InspectContainerRequest { agent: agent(), container: name.clone() };
+        let inspect =
+            InspectContainerRequest { agent: agent(), container: name.clone(), size: false };
         is_down("inspect", containers.inspect_container(inspect).await)?;
         let start = StartContainerRequest { agent: agent(), container: name.clone() };
         is_down("start", containers.start_container(start).await)?;

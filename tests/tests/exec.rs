@@ -85,22 +85,27 @@ fn what_docker_refuses_is_refused_with_the_hosts_name() {
         let stopped = docker.run("stopped", "true").await?.name;
         docker.cli(&["wait", &stopped]).await?;
         let at_host = format!("web-1/{stopped}");
+        // With a code that no program has by chance, as `docker run` does.
         for verb in [&["exec", &at_host, "true"][..], &["attach", &at_host]] {
-            let said = dockctl.run(verb).await?.failed(1)?;
+            let said = dockctl.run(verb).await?.failed(125)?;
             ensure!(said.contains(&at_host), "{said}");
             ensure!(said.contains("not running") || said.contains("stopped container"), "{said}");
         }
-        let said = dockctl.run(&["exec", "web-1/nosuch", "true"]).await?.failed(4)?;
-        ensure!(said.contains("web-1/nosuch: no such container"), "{said}");
+        for verb in [&["exec", "web-1/nosuch", "true"][..], &["attach", "web-1/nosuch"]] {
+            let said = dockctl.run(verb).await?.failed(125)?;
+            ensure!(said.contains("web-1/nosuch: No such container: nosuch"), "{said}");
+        }
+        let said = dockctl.run(&["exec", "web-9/app", "true"]).await?.failed(125)?;
+        ensure!(said.contains("web-9"), "{said}");
         let app = idle(&docker).await?.name;
         let at_host = format!("web-1/{app}");
         let said = dockctl.run(&["exec", "-it", &at_host, "sh"]).await?.failed(1)?;
         ensure!(said.contains("the input device is not a TTY"), "{said}");
         let keys = ["exec", "--detach-keys", "ctrl-1", &at_host, "true"];
-        let said = dockctl.run(&keys).await?.failed(2)?;
+        let said = dockctl.run(&keys).await?.failed(125)?;
         ensure!(said.contains("invalid detach keys"), "{said}");
         docker.cli(&["pause", &app]).await?;
-        let said = dockctl.run(&["exec", &at_host, "true"]).await?.failed(1)?;
+        let said = dockctl.run(&["exec", &at_host, "true"]).await?.failed(125)?;
         docker.cli(&["unpause", &app]).await?;
         ensure!(said.contains("paused"), "{said}");
         Ok(())
@@ -184,7 +189,7 @@ fn a_command_ends_when_its_caller_has_gone() {
             let mut caller = dockctl.start(&words)?;
             caller.wait_for_lines(1).await?;
             proxy.cut();
-            ensure!(caller.exit_code().await? == 5, "{}", caller.tail());
+            ensure!(caller.exit_code().await? == 125, "{}", caller.tail());
             let said = caller.log()?;
             ensure!(said.contains(&at_host) && said.contains("the session broke off"), "{said}");
             processes(&docker, &app, "trap", 0).await?;

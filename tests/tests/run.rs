@@ -24,6 +24,10 @@ async fn made(docker: &Docker, id: &str) -> Result<Value> {
     if config["Hostname"].as_str().is_some_and(|name| id.starts_with(name)) {
         config.remove("Hostname");
     }
+    // Which the engine merges with the image's in no order.
+    if let Some(env) = config.get_mut("Env").and_then(Value::as_array_mut) {
+        env.sort_by_key(ToString::to_string);
+    }
     let mut networks = one["NetworkSettings"]["Networks"].take();
     for (_, network) in networks.as_object_mut().into_iter().flatten() {
         // The engine adds the beginning of the id.
@@ -129,6 +133,11 @@ fn a_container_is_what_docker_makes_of_the_same_flags() {
                 "net.core.somaxconn=64",
             ],
             &["--device", "/dev/null:/dev/zilch:r", "--group-add", "5", "--oom-score-adj", "7"],
+            &["--blkio-weight-device", "/dev/null:300", "--isolation", "default"],
+            &["--device-read-bps", "/dev/null:1mb", "--device-write-bps", "/dev/zero:2k"],
+            &["--device-read-iops", "/dev/null:10", "--device-write-iops", "/dev/zero:20"],
+            &["-a", "stdout", "-a", "STDERR", "-i"],
+            &["--attach=stdin", "-i", "--init=true", "--read-only=false", "--rm=0"],
             &["--dns", "10.0.0.1", "--dns-search", "example", "--dns-option", "ndots:2"],
             &["--add-host", "a:10.0.0.2", "--network", "none"],
             &["--network", "host"],
@@ -200,8 +209,42 @@ fn a_foreground_container_gives_its_output_and_its_exit_code() {
         let ran = dockctl.run_with_input(&cat, "to the container\n").await?;
         ensure!(ran.code == 0 && ran.stdout == b"to the container\n", "{ran:?}");
 
-        let said = dockctl.run(&["run", "-it", IMAGE]).await?.failed(125)?;
+        let said = dockctl.run(&["run", "-it", IMAGE]).await?.failed(1)?;
         ensure!(said.contains("the input device is not a TTY"), "{said}");
+        Ok(())
+    });
+}
+
+#[test]
+fn streams_and_the_id_go_where_they_are_wanted() {
+    scenario(async |world| {
+        let controller = world.controller().await?;
+        let _agent = world.agent(&controller, "web-1").await?;
+        let (docker, dockctl) = (world.docker(), controller.dockctl().await?);
+        let script = "echo out; echo err >&2; exit 7";
+        for (stream, out, err) in
+            [("stdout", &b"out\n"[..], ""), ("STDERR", b"", "err\n"), ("stdout", b"out\n", "")]
+        {
+            let words = ["--rm=true", "-a", stream, IMAGE, "sh", "-c", script];
+            let ran = run(&dockctl, &docker, &words).await?;
+            ensure!(ran.code == 7 && ran.stdout == out && ran.stderr == err, "{ran:?}");
+        }
+        let file = world.dir("ids")?.join("id");
+        let path = file.to_str().context("a path in UTF-8")?;
+        // A container that is not made leaves no file.
+        let none = run(&dockctl, &docker, &["--cidfile", path, "-m", "x", IMAGE]).await?;
+        ensure!(none.code == 125 && !file.exists(), "{none:?}");
+        let none = ["--cidfile", path, "--pull", "never", "dockctl/ghost:none"];
+        let none = run(&dockctl, &docker, &none).await?;
+        ensure!(none.code == 125 && !file.exists(), "{none:?}");
+        let id = run(&dockctl, &docker, &["-d", "--cidfile", path, IMAGE, "true"]).await?;
+        ensure!(id.code == 0 && std::fs::read(&file)? == id.stdout.trim_ascii_end(), "{id:?}");
+        let again = ["run", "--cidfile", path, IMAGE, "true"];
+        let said = dockctl.run(&again).await?.failed(125)?;
+        let theirs = docker.raw(&again).await?;
+        let sentence =
+            "container ID file found, make sure the other container isn't running or delete";
+        ensure!(said.contains(sentence) && theirs.stderr.contains(sentence), "{said}{theirs:?}");
         Ok(())
     });
 }
@@ -259,9 +302,9 @@ fn what_cannot_run_is_told_in_dockers_words_and_codes() {
                 ensure!(theirs.code == code, "{all:?}: docker ends with {}", theirs.code);
             }
         }
-        let said = dockctl.run(&["create", "--cpus", "abc", IMAGE]).await?.failed(2)?;
+        let said = dockctl.run(&["create", "--cpus", "abc", IMAGE]).await?.failed(125)?;
         ensure!(said.contains("failed to parse abc as a rational number"), "{said}");
-        dockctl.run(&["run", "--no-such-flag", IMAGE]).await?.failed(2)?;
+        dockctl.run(&["run", "--no-such-flag", IMAGE]).await?.failed(125)?;
         dockctl.run(&["run"]).await?.failed(2)?;
         Ok(())
     });

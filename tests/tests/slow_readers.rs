@@ -45,7 +45,8 @@ fn with_200_readers_that_never_read_other_calls_and_heartbeats_go_on() {
             let mut api = api.containers();
             for _ in 0..20 {
                 let (agent, container) = ("web-1".to_owned(), small.name.clone());
-                api.inspect_container(InspectContainerRequest { agent, container }).await?;
+                api.inspect_container(InspectContainerRequest { agent, container, size: false })
+                    .await?;
                 let agent = "web-1".to_owned();
                 api.list_containers(ListContainersRequest { agent, ..Default::default() }).await?;
             }

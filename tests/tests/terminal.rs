@@ -112,7 +112,7 @@ fn whatever_ends_a_session_the_terminal_is_as_it_was() {
             proxy.cut();
             terminal.wait_for("the session broke off").await?;
             terminal.wait_for(says).await?;
-            ensure!(terminal.exit_code().await? == 5, "{words:?}: {}", terminal.shown());
+            ensure!(terminal.exit_code().await? == 125, "{words:?}: {}", terminal.shown());
             ensure!(!terminal.is_raw()?, "{words:?}: the terminal stays raw");
             await_until("the link", LONG, async || {
                 dockctl.ok(&["ping", "web-1"]).await.map(|_| Some(()))

@@ -62,7 +62,7 @@ struct Container {
 
 impl Engine {
     /// Attaches and gives the output; the first piece is `Started` or an error. A container that was
-    /// created and not started is attached to before it runs. Dropping the receiver detaches.
+    /// created and not started is attached to before it runs, as is one that is to be started again. Dropping the receiver detaches.
     pub(crate) fn attach(
         &self,
         container: String,
@@ -98,7 +98,7 @@ impl Engine {
         let facts = self.wire.get_json(&format!("/containers/{container}/json")).await;
         let Facts { id, config, state } =
             facts.map_err(|fault| self.wire.status(&fault, looking(container)))?;
-        let condition = condition(&state.status)?;
+        let condition = condition(&state.status, start.starting)?;
         let told = |fault: &Fault, call| self.wire.status(fault, Call::on(call, container));
 
         let wait = format!("/containers/{id}/wait?condition={condition}");
@@ -152,9 +152,10 @@ impl Engine {
 
 /// What to wait for in a container of this status, or why there is nothing to attach to; the sentences
 /// are docker's.
-fn condition(now: &str) -> Result<&'static str, Status> {
+fn condition(now: &str, starting: bool) -> Result<&'static str, Status> {
     let why = match now {
         "created" => return Ok("next-exit"),
+        "exited" if starting => return Ok("next-exit"),
         "running" => return Ok("not-running"),
         "paused" => "You cannot attach to a paused container, unpause it first",
         "restarting" => "You cannot attach to a restarting container, wait until it is running",
@@ -193,12 +194,13 @@ mod tests {
 
     #[test]
     fn what_does_not_run_is_told_as_docker_tells_it() {
-        assert_eq!(condition("created").unwrap(), "next-exit");
-        assert_eq!(condition("running").unwrap(), "not-running");
+        assert_eq!(condition("created", false).unwrap(), "next-exit");
+        assert_eq!(condition("exited", true).unwrap(), "next-exit");
+        assert_eq!(condition("running", true).unwrap(), "not-running");
         for (now, says) in
             [("paused", "unpause it first"), ("restarting", "wait"), ("exited", "start it first")]
         {
-            let status = condition(now).unwrap_err();
+            let status = condition(now, false).unwrap_err();
             assert_eq!(status.code(), Code::FailedPrecondition);
             assert!(status.message().contains(says), "{status:?}");
         }

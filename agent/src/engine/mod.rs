@@ -164,15 +164,14 @@ impl Engine {
         self.wire.streams.load(Ordering::Relaxed)
     }
 
-    /// All that the engine knows of a container: its own JSON, untouched.
-    pub async fn inspect(&self, container: &str) -> Result<Arc<str>, Status> {
+    /// All that the engine knows of a container: its own JSON, untouched; with the sizes of its files if
+    /// wanted.
+    pub async fn inspect(&self, container: &str, size: bool) -> Result<Arc<str>, Status> {
         names::container("container", container)?;
         let (engine, container) = (self.clone(), container.to_owned());
-        let key = container.clone();
-        let work = async move {
-            let path = format!("/containers/{container}/json");
-            engine.json(&path, looking(&container)).await.map(Arc::from)
-        };
+        let path = format!("/containers/{container}/json{}", if size { "?size=1" } else { "" });
+        let key = path.clone();
+        let work = async move { engine.json(&path, looking(&container)).await.map(Arc::from) };
         self.reads.inspects.call(key, work).await
     }
 
@@ -287,7 +286,7 @@ impl Engine {
         &self,
         options: &StopOptions,
     ) -> Result<(Option<i32>, Option<String>), Status> {
-        let grace = names::grace(options.timeout.as_ref())?.and_then(|s| i32::try_from(s).ok());
+        let grace = names::grace(options.timeout.as_ref())?;
         if names::signal(&options.signal)?.is_empty() {
             return Ok((grace, None));
         }

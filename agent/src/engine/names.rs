@@ -95,12 +95,12 @@ pub(super) fn signal(text: &str) -> Result<&str, Status> {
         .ok_or_else(|| bad_field("signal", "a signal is a name such as SIGTERM, or a number"))
 }
 
-/// Checks a stop timeout: whole seconds up to a day; None for the container's own.
-pub(super) fn grace(timeout: Option<&Duration>) -> Result<Option<u32>, Status> {
+/// Checks a stop timeout: whole seconds up to a day, or -1 for ever; None for the container's own.
+pub(super) fn grace(timeout: Option<&Duration>) -> Result<Option<i32>, Status> {
     let Some(Duration { seconds, nanos }) = timeout else { return Ok(None) };
-    match u32::try_from(*seconds) {
-        Ok(seconds @ 0..=86_400) if *nanos == 0 => Ok(Some(seconds)),
-        _ => Err(bad_field("timeout", "a timeout is whole seconds, 0 to 86,400")),
+    match i32::try_from(*seconds) {
+        Ok(seconds @ -1..=86_400) if *nanos == 0 => Ok(Some(seconds)),
+        _ => Err(bad_field("timeout", "a timeout is whole seconds, 0 to 86,400, or -1 for ever")),
     }
 }
 
@@ -174,7 +174,8 @@ mod tests {
         assert_eq!(grace(Some(&Duration { seconds: 3, nanos: 0 })).unwrap(), Some(3));
         assert_eq!(grace(None).unwrap(), None);
         assert!(grace(Some(&Duration { seconds: 0, nanos: 5 })).is_err());
-        assert!(grace(Some(&Duration { seconds: -1, nanos: 0 })).is_err());
+        assert_eq!(grace(Some(&Duration { seconds: -1, nanos: 0 })).unwrap(), Some(-1));
+        assert!(grace(Some(&Duration { seconds: -2, nanos: 0 })).is_err());
         assert_eq!(labels("a=b, c,").unwrap(), ["a=b", "c"]);
         assert!(labels("=b").is_err());
     }

@@ -84,7 +84,7 @@ async fn a_proxy_that_refuses_a_call_is_named_with_the_call() {
     let status =
         is(fake.engine().start("web").await, Code::PermissionDenied, reason::DOCKER_REFUSED);
     assert_eq!(metadata_of(&status, "call").as_deref(), Some("POST /containers/{id}/start"));
-    is(fake.engine().inspect("web").await, Code::PermissionDenied, reason::DOCKER_REFUSED);
+    is(fake.engine().inspect("web", false).await, Code::PermissionDenied, reason::DOCKER_REFUSED);
 }
 
 #[tokio::test]

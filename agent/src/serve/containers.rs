@@ -42,7 +42,8 @@ impl ContainerService for Agent {
         &self,
         request: Request<InspectContainerRequest>,
     ) -> Result<Response<InspectContainerResponse>, Status> {
-        let json = self.engine.inspect(&request.into_inner().container).await?;
+        let InspectContainerRequest { container, size, .. } = request.into_inner();
+        let json = self.engine.inspect(&container, size).await?;
         Ok(Response::new(InspectContainerResponse { json: json.to_string() }))
     }
 

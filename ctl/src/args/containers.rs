@@ -6,6 +6,29 @@ use crate::refs::Ref;
 
 use super::{Many, Refs};
 
+/// `start`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Start {
+    /// Show its output, and end with its exit code; 125 for a failure of ours.
+    #[arg(short, long)]
+    pub(crate) attach: bool,
+    /// Pass standard input on.
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// Keys that leave the session and let the container run, instead of ctrl-p,ctrl-q.
+    #[arg(long, value_name = "KEYS", default_value = "", hide_default_value = true)]
+    pub(crate) detach_keys: String,
+    #[command(flatten)]
+    pub(crate) many: Many,
+}
+
+impl Start {
+    /// Whether it holds a session with the container.
+    pub(crate) fn is_attached(&self) -> bool {
+        self.attach || self.interactive
+    }
+}
+
 /// `rm`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Rm {
@@ -44,6 +67,12 @@ pub(crate) struct Update {
     /// The CPU quota, microseconds in each period.
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub(crate) cpu_quota: Option<String>,
+    /// The period of its real-time CPU time, microseconds.
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub(crate) cpu_rt_period: Option<String>,
+    /// Its real-time CPU time, microseconds in each period.
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub(crate) cpu_rt_runtime: Option<String>,
     /// The CPUs it may use, for example 0-2,4.
     #[arg(long, value_name = "CPUS")]
     pub(crate) cpuset_cpus: Option<String>,
@@ -132,21 +161,4 @@ pub(crate) struct Port {
     /// Only this port of the container, for example 80 or 53/udp.
     #[arg(value_name = "PORT[/PROTOCOL]")]
     pub(crate) port: Option<String>,
-}
-
-/// `container`.
-#[derive(Debug, clap::Subcommand)]
-pub(crate) enum Container {
-    /// Remove all stopped containers of a host.
-    Prune {
-        /// The host; may be left out where the fleet has just one that is connected.
-        #[arg(long, value_name = "AGENT")]
-        on: Option<String>,
-        /// Only those that fit, for example until=24h or label!=keep; can be repeated.
-        #[arg(long, value_name = "K=V")]
-        filter: Vec<String>,
-        /// Do not ask.
-        #[arg(short, long)]
-        force: bool,
-    },
 }

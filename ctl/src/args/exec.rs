@@ -1,13 +1,16 @@
 //! The command lines of `exec` and `attach`.
 
-use std::path::PathBuf;
-
 use clap::ArgAction;
 
 use crate::refs::Ref;
 
+/// What `--help` says of exit codes.
+const CODES: &str =
+    "It ends with the program's exit code, and with 125 for a failure of dockctl's own.";
+
 /// `exec`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = CODES)]
 pub(crate) struct Exec {
     /// Keep standard input open.
     #[arg(short, long)]
@@ -23,7 +26,7 @@ pub(crate) struct Exec {
     pub(crate) env: Vec<String>,
     /// Read variables from a file, one a line; can be repeated.
     #[arg(long, value_name = "FILE")]
-    pub(crate) env_file: Vec<PathBuf>,
+    pub(crate) env_file: Vec<String>,
     /// Run it as this user: name or uid, with :group or :gid if wanted.
     #[arg(short, long, value_name = "USER", default_value = "", hide_default_value = true)]
     pub(crate) user: String,
@@ -51,6 +54,7 @@ pub(crate) struct Exec {
 
 /// `attach`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = CODES)]
 pub(crate) struct Attach {
     /// Do not pass standard input on.
     #[arg(long)]

@@ -65,6 +65,12 @@ pub(crate) struct Pull {
     /// has just one that is connected.
     #[arg(long, value_name = "AGENTS")]
     pub(crate) on: Option<select::On>,
+    /// Pull the images of the containers with this label instead, on their hosts: k=v or k; can be repeated.
+    #[arg(short, long, value_name = "K=V", conflicts_with = "all_tags")]
+    pub(crate) label: Vec<String>,
+    /// Nothing is asked: here for scripts that pass it to every verb on a selection.
+    #[arg(short, long)]
+    pub(crate) yes: bool,
     /// On how many hosts to pull at the same time.
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) parallel: u16,
@@ -78,7 +84,8 @@ pub(crate) struct Pull {
     #[arg(short, long)]
     pub(crate) quiet: bool,
     /// NAME[:TAG|@DIGEST]
-    #[arg(value_name = "IMAGE")]
+    #[arg(value_name = "IMAGE", required_unless_present = "label", conflicts_with = "label")]
+    #[arg(default_value = "", hide_default_value = true)]
     pub(crate) image: String,
 }
 

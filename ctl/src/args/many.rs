@@ -1,7 +1,7 @@
 //! The flags that select many containers, and the commands that are made of them.
 
 use super::{Moment, Ref, Tail};
-use crate::select::On;
+use crate::select::{On, Selection};
 
 /// `-l` and `--on`.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -30,6 +30,13 @@ pub(crate) struct Many {
     pub(crate) containers: Vec<Ref>,
 }
 
+impl Many {
+    /// Whether it selects: else it names its containers one by one.
+    pub(crate) fn selects(&self) -> bool {
+        Selection::is_one(self.selector.on.as_ref(), &self.selector.label, &self.containers)
+    }
+}
+
 /// `logs`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Logs {
@@ -37,7 +44,7 @@ pub(crate) struct Logs {
     #[arg(short, long)]
     pub(crate) follow: bool,
     /// How many lines from the end to begin with, or "all".
-    #[arg(short = 'n', long, value_name = "N", default_value = "all")]
+    #[arg(short = 'n', long, value_name = "N", default_value = "all", allow_hyphen_values = true)]
     pub(crate) tail: Tail,
     /// Only lines at or after this time: 10m, 2026-11-22T15:27:00Z, or Unix seconds.
     #[arg(long, value_name = "TIME")]

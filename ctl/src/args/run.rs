@@ -1,6 +1,8 @@
 //! `run` and `create`: docker's flags as they are written. What their values mean, and docker's words for
 //! those that mean nothing, is `commands/run/spec.rs`.
 
+use std::path::PathBuf;
+
 /// `run`.
 #[derive(Debug, clap::Args)]
 #[command(override_usage = "dockctl run [--on AGENT] [OPTIONS] IMAGE [COMMAND] [ARG...]")]
@@ -28,6 +30,12 @@ pub(crate) struct Create {
     /// The host; may be left out where the fleet has just one that is connected.
     #[arg(long, value_name = "AGENT")]
     pub(crate) on: Option<String>,
+    /// Write the container's id to this file, which must not be there yet.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cidfile: Option<PathBuf>,
+    /// No progress of the pull.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
     /// When to pull the image: always, missing or never.
     #[arg(long, value_name = "WHEN", default_value = "missing")]
     pub(crate) pull: String,
@@ -39,6 +47,9 @@ pub(crate) struct Create {
     pub(crate) name: String,
     #[command(flatten)]
     pub(crate) flags: Flags,
+    /// Does nothing: no image is verified here.
+    #[arg(long, hide = true)]
+    pub(crate) disable_content_trust: bool,
     /// Print help.
     #[arg(long, action = clap::ArgAction::Help)]
     pub(crate) help: Option<bool>,
@@ -50,6 +61,9 @@ pub(crate) struct Create {
 /// What describes a container.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Flags {
+    /// Only this stream of it: stdin, stdout or stderr; can be repeated.
+    #[arg(short, long, value_name = "STREAM", help_heading = "Container")]
+    pub(crate) attach: Vec<String>,
     /// Keep its standard input open.
     #[arg(short, long, help_heading = "Container")]
     pub(crate) interactive: bool,
@@ -154,6 +168,9 @@ pub(crate) struct Flags {
     /// Its IPv6 address in the network.
     #[arg(long, help_heading = "Network")]
     pub(crate) ip6: Option<String>,
+    /// A link-local address in the network.
+    #[arg(long, value_name = "IP", help_heading = "Network")]
+    pub(crate) link_local_ip: Vec<String>,
     /// Its MAC address.
     #[arg(long, value_name = "MAC", help_heading = "Network")]
     pub(crate) mac_address: Option<String>,
@@ -191,6 +208,12 @@ pub(crate) struct Flags {
     /// The CPU quota, microseconds in each period.
     #[arg(long, value_name = "N", allow_hyphen_values = true, help_heading = "Limits")]
     pub(crate) cpu_quota: Option<String>,
+    /// The period of its real-time CPU time, microseconds.
+    #[arg(long, value_name = "N", allow_hyphen_values = true, help_heading = "Limits")]
+    pub(crate) cpu_rt_period: Option<String>,
+    /// Its real-time CPU time, microseconds in each period.
+    #[arg(long, value_name = "N", allow_hyphen_values = true, help_heading = "Limits")]
+    pub(crate) cpu_rt_runtime: Option<String>,
     /// The CPUs it may use, for example 0-2,4.
     #[arg(long, value_name = "CPUS", help_heading = "Limits")]
     pub(crate) cpuset_cpus: Option<String>,
@@ -206,6 +229,9 @@ pub(crate) struct Flags {
     /// How much memory it keeps when memory is short.
     #[arg(long, value_name = "BYTES", help_heading = "Limits")]
     pub(crate) memory_reservation: Option<String>,
+    /// How much memory the kernel may use for it, which current engines do not limit.
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true, hide = true)]
+    pub(crate) kernel_memory: Option<String>,
     /// How readily it is swapped, 0 to 100.
     #[arg(long, value_name = "N", allow_hyphen_values = true, help_heading = "Limits")]
     pub(crate) memory_swappiness: Option<String>,
@@ -218,6 +244,21 @@ pub(crate) struct Flags {
     /// Its weight in disk access, 10 to 1000.
     #[arg(long, value_name = "N", help_heading = "Limits")]
     pub(crate) blkio_weight: Option<String>,
+    /// Its weight in access to a device: PATH:N.
+    #[arg(long, value_name = "DEVICE", help_heading = "Limits")]
+    pub(crate) blkio_weight_device: Vec<String>,
+    /// How many bytes it may read from a device in a second: PATH:RATE.
+    #[arg(long, value_name = "DEVICE", help_heading = "Limits")]
+    pub(crate) device_read_bps: Vec<String>,
+    /// How many bytes it may write to a device in a second: PATH:RATE.
+    #[arg(long, value_name = "DEVICE", help_heading = "Limits")]
+    pub(crate) device_write_bps: Vec<String>,
+    /// How often it may read from a device in a second: PATH:RATE.
+    #[arg(long, value_name = "DEVICE", help_heading = "Limits")]
+    pub(crate) device_read_iops: Vec<String>,
+    /// How often it may write to a device in a second: PATH:RATE.
+    #[arg(long, value_name = "DEVICE", help_heading = "Limits")]
+    pub(crate) device_write_iops: Vec<String>,
     /// How readily it is killed when memory is short.
     #[arg(long, value_name = "N", allow_hyphen_values = true, help_heading = "Limits")]
     pub(crate) oom_score_adj: Option<String>,
@@ -268,6 +309,9 @@ pub(crate) struct Flags {
     /// Give it all rights of the host.
     #[arg(long, help_heading = "Rights and devices")]
     pub(crate) privileged: bool,
+    /// The isolation technology, on Windows.
+    #[arg(long, value_name = "NAME", help_heading = "Rights and devices")]
+    pub(crate) isolation: Option<String>,
     /// A security option.
     #[arg(long, value_name = "OPTION", help_heading = "Rights and devices")]
     pub(crate) security_opt: Vec<String>,

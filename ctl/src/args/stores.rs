@@ -182,6 +182,8 @@ pub(crate) enum System {
     },
     /// Show what an agent's engine tells of itself.
     Info(On),
+    /// Watch what happens on the hosts.
+    Events(super::Events),
     /// Remove what nothing uses.
     Prune {
         /// Images with names too.

@@ -2,26 +2,25 @@
 //! container that it has made.
 
 use dockctl_api::v1::{
-    AttachRequest, AttachStart, KillContainerRequest, attach_request,
-    container_service_client::ContainerServiceClient, exec_service_client::ExecServiceClient,
+    AttachRequest, AttachStart, attach_request, exec_service_client::ExecServiceClient,
 };
 
-use super::{Ctx, inspect::inspect};
+use super::{Ctx, act, inspect::inspect};
 use crate::{
-    args::exec::Attach,
+    args::{containers::Start, exec::Attach},
     client::LARGEST_ANSWER,
     error::{Error, Result},
+    refs::Ref,
     resolve::{self, Target},
     talk::{self, Manner},
 };
 
 /// `dockctl attach REF`.
 pub(crate) async fn run(ctx: &Ctx, args: Attach) -> Result<()> {
-    let resolving = resolve::resolve(&ctx.session, &args.container);
-    let target = ctx.wait("looking for the container", resolving).await?;
+    let target = ctx.find(&args.container).await?;
     let attached = async {
         let (tty, open) = terminal_of(ctx, &target).await?;
-        let manner = Manner { tty, interactive: open && !args.no_stdin, sig_proxy: args.sig_proxy };
+        let manner = Manner::new(tty, open && !args.no_stdin, args.sig_proxy);
         let start = AttachStart { detach_keys: args.detach_keys, ..AttachStart::default() };
         hold(ctx, &target, start, manner, async || Ok(())).await
     };
@@ -31,6 +30,24 @@ pub(crate) async fn run(ctx: &Ctx, args: Attach) -> Result<()> {
             ctx.term.notice("read escape sequence");
             Err(Error::program(1)) // As docker does.
         }
+        Err(error) => Err(resolve::explain(&ctx.session, &target, error).await),
+    }
+}
+
+/// `dockctl start -a REF`: attaches first, so that nothing of its output is missed.
+pub(crate) async fn start(ctx: &Ctx, wanted: &Ref, args: &Start) -> Result<()> {
+    let target = ctx.find(wanted).await?;
+    let attached = async {
+        let (tty, open) = terminal_of(ctx, &target).await?;
+        let manner = Manner::new(tty, open && args.interactive, true);
+        let detach_keys = args.detach_keys.clone();
+        let start = AttachStart { detach_keys, starting: true, ..AttachStart::default() };
+        hold(ctx, &target, start, manner, async || act::start_one(ctx, &target).await).await
+    };
+    match attached.await {
+        Ok(Some(code)) => Err(Error::program(code)),
+        // It runs on, as docker tells it.
+        Ok(None) => Ok(()),
         Err(error) => Err(resolve::explain(&ctx.session, &target, error).await),
     }
 }
@@ -59,18 +76,7 @@ pub(super) async fn hold(
     });
     let call = ctx.wait("attaching", opening).await?;
     then().await?;
-    let kill = async |signal| {
-        let request = KillContainerRequest {
-            agent: target.agent.clone(),
-            container: target.container.clone(),
-            signal,
-        };
-        let call = ctx.session.ask(|channel| {
-            let request = request.clone();
-            async move { ContainerServiceClient::new(channel).kill_container(request).await }
-        });
-        call.await.is_ok()
-    };
+    let kill = async |signal: String| act::kill_one(ctx, target, &signal).await.is_ok();
     let held = talk::hold(ctx.term, call, manner, kill).await;
     held.map_err(|error| {
         let again = format!("the container runs on: dockctl attach {}", target.shown());

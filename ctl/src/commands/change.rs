@@ -1,8 +1,6 @@
 //! `pause`, `unpause`, `rm`, `rename`, `update`, `commit` and `container prune`: what changes containers
 //! that are there. Each prints what docker prints.
 
-use std::time::Duration;
-
 use dockctl_api::v1::{
     CommitContainerRequest, PauseContainerRequest, PruneContainersRequest, RemoveContainerRequest,
     RenameContainerRequest, UnpauseContainerRequest, UpdateContainerRequest,
@@ -12,21 +10,23 @@ use dockctl_api::v1::{
 use super::{
     AT_ONCE, Ctx,
     act::{self, Verb},
+    disk, host,
+    host::LONG,
+    image,
     run::spec,
+    volumes,
 };
 use crate::{
     args::{
         Many,
-        containers::{Commit, Container, Rename, Rm, Update},
+        containers::{Commit, Rename, Rm, Update},
+        images::Pruning,
     },
     error::{Error, Result},
-    output::{clean, human},
+    output::clean,
     resolve,
     watch::is_up,
 };
-
-/// How long a call may take that writes or deletes much; the agent gives up a little earlier.
-const LONG: Duration = Duration::from_secs(630);
 
 const PAUSE: Verb =
     Verb { name: "pause", past: "paused", is_for: |c| is_up(c) && c.state != "paused" };
@@ -104,7 +104,9 @@ pub(crate) async fn rename(ctx: &Ctx, args: Rename) -> Result<()> {
 
 /// `dockctl update REF...`.
 pub(crate) async fn update(ctx: &Ctx, args: Update) -> Result<()> {
-    let json = spec::update(&args).map_err(|why| Error::usage(clean(&why)))?.to_string();
+    let about = || args.refs.containers.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let wrong = |why: String| Error::usage(clean(&why)).about(clean(&about().join(", ")));
+    let json = spec::update(&args).map_err(wrong)?.to_string();
     let json = json.as_str();
     act::named(ctx, &args.refs.containers, AT_ONCE, &UPDATE, |target| async move {
         let host = target.agent.clone();
@@ -145,33 +147,15 @@ pub(crate) async fn commit(ctx: &Ctx, args: Commit) -> Result<()> {
     ctx.show("CommitContainerResponse", &made, || format!("{}\n", clean(&made.id)))
 }
 
-/// `dockctl container ...`.
-pub(crate) async fn container(ctx: &Ctx, args: Container) -> Result<()> {
-    let Container::Prune { on, filter, force } = args;
-    let agent = resolve::on(&ctx.session, on.as_deref()).await?;
-    let question = format!(
-        "WARNING! This will remove all stopped containers of {}.\nAre you sure you want to continue?",
-        clean(&agent)
-    );
-    ctx.confirm(force, &question)?;
-    let request = PruneContainersRequest { agent: agent.clone(), filters: filter };
-    let call = ctx.session.call(ctx.session.patience(LONG), |channel| {
-        let request = request.clone();
-        async move { ContainerServiceClient::new(channel).prune_containers(request).await }
-    });
-    let pruned = match ctx.wait("removing the stopped containers", call).await {
-        Ok(pruned) => pruned,
-        Err(error) => return Err(resolve::explain_agent(&ctx.session, &agent, error).await),
-    };
+/// `dockctl container prune`.
+pub(crate) async fn prune(ctx: &Ctx, args: Pruning) -> Result<()> {
+    let agent = host::agent(ctx, &args.on).await?;
+    let warning = format!("This will remove all stopped containers on {}.", clean(&agent));
+    host::confirm_prune(ctx, args.force, &warning)?;
+    let pruned =
+        disk::prune_containers(ctx, PruneContainersRequest { agent, filters: args.filter }).await?;
     ctx.show("PruneContainersResponse", &pruned, || {
-        let mut text = String::new();
-        if !pruned.deleted.is_empty() {
-            text.push_str("Deleted Containers:\n");
-            pruned.deleted.iter().for_each(|id| text.push_str(&format!("{}\n", clean(id))));
-            text.push('\n');
-        }
-        let space = human::decimal_size(pruned.space_reclaimed, 4);
-        text + &format!("Total reclaimed space: {space}\n")
+        volumes::deleted("Containers", &pruned.deleted) + &image::reclaimed(pruned.space_reclaimed)
     })
 }
 

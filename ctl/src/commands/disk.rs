@@ -26,6 +26,7 @@ pub(crate) async fn system(ctx: &Ctx, args: System) -> Result<()> {
             let agent = host::agent(ctx, &on).await?;
             super::system::info(ctx, args::Info { agent }).await
         }
+        System::Events(args) => super::events::run(ctx, args).await,
         System::Df { on, verbose } => {
             let agent = host::agent(ctx, &on).await?;
             let usage = host::json(&usage(ctx, &agent).await?)?;
@@ -81,7 +82,7 @@ async fn prune_cache(
     .await
 }
 
-async fn prune_containers(
+pub(super) async fn prune_containers(
     ctx: &Ctx,
     request: PruneContainersRequest,
 ) -> Result<PruneContainersResponse> {

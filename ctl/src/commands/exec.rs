@@ -4,24 +4,24 @@ use dockctl_api::v1::{
     ExecRequest, ExecStart, exec_request, exec_service_client::ExecServiceClient,
 };
 
-use super::Ctx;
+use super::{Ctx, run::env::variables};
 use crate::{
     args::exec::Exec,
     client::LARGEST_ANSWER,
-    environment,
     error::{Error, Result},
+    output::clean,
     resolve::{self, Target},
     talk::{self, Manner},
 };
 
 /// `dockctl exec REF CMD...`.
 pub(crate) async fn run(ctx: &Ctx, args: Exec) -> Result<()> {
-    let manner =
-        Manner { tty: args.tty, interactive: args.interactive && !args.detach, sig_proxy: true };
+    let manner = Manner::new(args.tty, args.interactive && !args.detach, true);
     manner.check()?;
-    let env = environment::collect(&args.env_file, &args.env)?;
-    let resolving = resolve::resolve(&ctx.session, &args.container);
-    let target = ctx.wait("looking for the container", resolving).await?;
+    let local = |name: &str| std::env::var(name).ok();
+    let env = variables(&args.env_file, &args.env, local)
+        .map_err(|why| Error::usage(clean(&why)).about(clean(&args.container.to_string())))?;
+    let target = ctx.find(&args.container).await?;
     let start = ExecStart {
         command: args.command,
         tty: args.tty,

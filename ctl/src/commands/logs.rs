@@ -40,8 +40,7 @@ pub(crate) async fn run(ctx: &Ctx, args: args::Logs) -> Result<()> {
 
 /// One container's log.
 async fn single(ctx: &Ctx, args: &args::Logs, wanted: &Ref) -> Result<()> {
-    let resolving = resolve::resolve(&ctx.session, wanted);
-    let target = ctx.wait("looking for the container", resolving).await?;
+    let target = ctx.find(wanted).await?;
     let request = request(args, &target);
     let mut printer = Printer::start(ctx.term, args.raw)?;
     let result = match ctx.format {

@@ -1,6 +1,6 @@
 //! Working on many containers at once: each that is done is printed on stdout as docker does, failures
-//! come at the end on stderr, and the worst decides the exit code. What is named one by one is worked on
-//! at once; a selection is listed first, asks, and is summed up. [`selected`] serves every verb.
+//! come at the end on stderr. What is named one by one is worked on at once, and the worst failure decides
+//! the exit code; a selection is listed first, asks, is summed up, and ends with 1 if any part failed. [`selected`] serves every verb.
 
 use std::{collections::BTreeMap, fmt, future::Future};
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{AT_ONCE, Ctx};
 use crate::{
     args::{Format, Many},
-    error::{Error, Result},
+    error::{Error, Exit, Result},
     output::{self, clean},
     refs::Ref,
     resolve::{self, Target},
@@ -63,9 +63,8 @@ where
     F: Fn(Target) -> Fut,
     Fut: Future<Output = Result<()>>,
 {
-    let (on, labels) = (many.selector.on.as_ref(), &many.selector.label);
     let at_once = usize::from(many.parallel);
-    if !Selection::is_one(on, labels, &many.containers) {
+    if !many.selects() {
         return named(ctx, &many.containers, at_once, verb, run).await;
     }
     let run = &run;
@@ -82,25 +81,31 @@ where
         let failed = results.iter().filter(|result| result.is_err()).count();
         ctx.term.notice(&summary(verb, picked.len(), failed));
     }
-    fail(ctx, failures(results))
+    fail(ctx, failures(results)).map_err(of_a_selection)
 }
 
 /// Does a verb on hosts that were selected, and sums up.
-pub(super) async fn on_hosts<'i, F, Fut>(
+pub(super) async fn on_hosts<'i, I, F, Fut>(
     ctx: &Ctx,
-    hosts: &'i [String],
+    hosts: &'i [I],
     at_once: usize,
     verb: &Verb,
     run: F,
 ) -> Result<()>
 where
-    F: Fn(&'i String) -> Fut,
+    I: fmt::Display,
+    F: Fn(&'i I) -> Fut,
     Fut: Future<Output = Result<()>>,
 {
     let results = all(ctx, hosts, at_once, verb, run).await?;
     let failed = results.iter().filter(|result| result.is_err()).count();
     ctx.term.notice(&summary(verb, hosts.len(), failed));
-    fail(ctx, failures(results))
+    fail(ctx, failures(results)).map_err(of_a_selection)
+}
+
+/// A selection of which a part failed has failed, whichever part it was.
+fn of_a_selection(error: Error) -> Error {
+    error.with_code(Exit::Failed as u8)
 }
 
 /// `stopped 41, failed 2 of 43`.

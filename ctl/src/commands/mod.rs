@@ -39,6 +39,8 @@ use crate::{
     args::Format,
     error::{Error, Exit, Result},
     output::{self, Term, clean, escape::Sanitizer, json, spinner},
+    refs::Ref,
+    resolve::{self, Target},
     session::Session,
 };
 
@@ -59,6 +61,11 @@ impl Ctx {
     /// Waits, with a sign of life on a terminal.
     fn wait<T>(&self, what: &str, work: impl Future<Output = T>) -> impl Future<Output = T> {
         spinner::wait(self.term, what, Box::pin(work))
+    }
+
+    /// Finds what a reference stands for.
+    async fn find(&self, wanted: &Ref) -> Result<Target> {
+        self.wait("looking for the container", resolve::resolve(&self.session, wanted)).await
     }
 
     /// Prints one message, as `text` or in the format that was asked for.

@@ -136,7 +136,7 @@ fn subnets(args: &CreateNetwork) -> Result<Vec<Subnet>> {
     Ok(subnets.collect())
 }
 
-async fn inspect(ctx: &Ctx, agent: &str, network: &str) -> Result<String> {
+pub(super) async fn inspect(ctx: &Ctx, agent: &str, network: &str) -> Result<String> {
     let request = InspectNetworkRequest { agent: agent.to_owned(), network: network.to_owned() };
     let answer = host::ask(ctx, agent, "inspecting", |channel| {
         let request = request.clone();

@@ -8,10 +8,7 @@ mod view;
 use std::{io, process::Stdio, time::Duration};
 
 use crossterm::event::{Event as Input, EventStream, KeyEventKind};
-use dockctl_api::v1::{
-    LogStream, StopContainerRequest, StreamLogsRequest, StreamStatsRequest, StreamStatsResponse,
-    container_service_client::ContainerServiceClient,
-};
+use dockctl_api::v1::{LogStream, StreamLogsRequest, StreamStatsRequest, StreamStatsResponse};
 use futures_util::{
     StreamExt,
     future::{Either, pending},
@@ -26,7 +23,7 @@ use tokio::{
 
 use self::model::{Effect, Model};
 use super::{
-    Ctx,
+    Ctx, act,
     logs::{Sink, resumed},
     look, stats,
 };
@@ -48,8 +45,6 @@ const QUEUE: usize = 256;
 /// Lines of a log that are shown of its past, and the part of a line that is.
 const PAST: u32 = 200;
 const LONGEST: usize = 4 * 1024;
-/// How long a stop may take whose container sets its own time.
-const STOP_PATIENCE: Duration = Duration::from_secs(600);
 
 /// `dockctl top`, of the fleet, of a selection, or of one container's processes.
 pub(crate) async fn run(ctx: &Ctx, global: &Global, args: args::Top) -> Result<()> {
@@ -208,18 +203,8 @@ impl Top<'_> {
     }
 
     async fn stop(&self, target: Target, shown: String) -> String {
-        let request = StopContainerRequest {
-            agent: target.agent,
-            container: target.container,
-            ..StopContainerRequest::default()
-        };
-        let session = &self.ctx.session;
-        let call = session.call(session.patience(STOP_PATIENCE), |channel| {
-            let request = request.clone();
-            async move { ContainerServiceClient::new(channel).stop_container(request).await }
-        });
-        match call.await {
-            Ok(_) => format!("{shown} is stopped"),
+        match act::stop_one(self.ctx, target, None, "").await {
+            Ok(()) => format!("{shown} is stopped"),
             Err(error) => {
                 let why = error.told().map_or("", |f| f.message.as_str());
                 format!("{shown} is not stopped: {why}")
@@ -289,7 +274,7 @@ impl Top<'_> {
             ("DOCKCTL_TOKEN", text(&given.token)),
             ("DOCKCTL_CA_FINGERPRINT", text(&given.ca_fingerprint)),
             ("DOCKCTL_CA_FILE", path(&given.ca_file)),
-            ("DOCKCTL_TIMEOUT", given.timeout.map(|t| format!("{}ms", t.0.as_millis()).into())),
+            ("DOCKCTL_TIMEOUT", given.patience().map(|t| format!("{}ms", t.as_millis()).into())),
             ("DOCKCTL_NO_COLOR", given.no_color.then(|| "true".into())),
         ] {
             if let Some(value) = value {

@@ -76,7 +76,7 @@ async fn create(ctx: &Ctx, request: CreateVolumeRequest) -> Result<()> {
     ctx.show("Volume", &volume, || clean(&volume.name) + "\n")
 }
 
-async fn inspect(ctx: &Ctx, agent: &str, volume: &str) -> Result<String> {
+pub(super) async fn inspect(ctx: &Ctx, agent: &str, volume: &str) -> Result<String> {
     let request = InspectVolumeRequest { agent: agent.to_owned(), volume: volume.to_owned() };
     let answer = host::ask(ctx, agent, "inspecting", |channel| {
         let request = request.clone();

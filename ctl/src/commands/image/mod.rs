@@ -97,7 +97,7 @@ async fn inspect(ctx: &Ctx, args: ImageNames) -> Result<()> {
 }
 
 /// The engine's own JSON of one image.
-async fn json_of(ctx: &Ctx, agent: &str, image: &str) -> Result<String> {
+pub(super) async fn json_of(ctx: &Ctx, agent: &str, image: &str) -> Result<String> {
     let request = InspectImageRequest { agent: agent.to_owned(), image: image.to_owned() };
     let answer = host::ask(ctx, agent, "inspecting", |channel| {
         let request = request.clone();

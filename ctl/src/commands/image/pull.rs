@@ -1,6 +1,10 @@
 //! `pull` and `push`: between a host and a registry, with the user's own login for it.
 
-use std::io::{self, Write as _};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    io::{self, Write as _},
+};
 
 use dockctl_api::v1::{
     Progress, PullImageRequest, PushImageRequest, image_service_client::ImageServiceClient,
@@ -13,13 +17,16 @@ use crate::{
     error::{Error, Result},
     output::{clean, progress::View},
     registry, resolve,
-    select::{Hosts, On},
+    select::{self, Hosts, On, Selection},
 };
 
 const PULL: Verb = Verb { name: "pull", past: "pulled", is_for: |_| true };
 
 /// `dockctl pull IMAGE`.
 pub(crate) async fn pull(ctx: &Ctx, args: Pull) -> Result<()> {
+    if !args.label.is_empty() {
+        return pull_selected(ctx, &args).await;
+    }
     let one = On::agent(args.on.as_ref());
     if args.on.is_some() && one.is_none() {
         return pull_many(ctx, &args).await;
@@ -48,10 +55,56 @@ async fn pull_many(ctx: &Ctx, args: &Pull) -> Result<()> {
     let hosts = ctx.wait("looking for the agents", looking).await?;
     let request = &pull_request(args).await?;
     many::on_hosts(ctx, &hosts, args.parallel.into(), &PULL, |agent| async move {
-        let pulled = pull_one(ctx, agent, request, async |_| Ok(())).await;
-        pulled.map_err(|error| error.about(clean(agent)))
+        pull_told(ctx, agent, request, args.quiet).await
     })
     .await
+}
+
+/// An image of a selected container.
+struct Wanted {
+    agent: String,
+    image: String,
+}
+
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", clean(&self.agent), clean(&self.image))
+    }
+}
+
+/// Pulls the images of the containers that are selected, each once on each host, and sums up.
+async fn pull_selected(ctx: &Ctx, args: &Pull) -> Result<()> {
+    let looking = async {
+        let selection = Selection::new(&ctx.session, args.on.as_ref(), &args.label, &[]).await?;
+        selection.list(&ctx.session, "").await
+    };
+    let found = ctx.wait("looking for the containers", looking).await?;
+    if found.is_empty() {
+        return Err(select::nothing(None));
+    }
+    let all: BTreeSet<_> = found.into_iter().map(|c| (c.agent, c.image)).collect();
+    let all: Vec<_> = all.into_iter().map(|(agent, image)| Wanted { agent, image }).collect();
+    many::on_hosts(ctx, &all, args.parallel.into(), &PULL, |wanted| async move {
+        let request = PullImageRequest {
+            image: wanted.image.clone(),
+            platform: args.platform.clone(),
+            login: registry::login(&wanted.image).await?,
+            ..PullImageRequest::default()
+        };
+        pull_told(ctx, &wanted.agent, &request, args.quiet).await
+    })
+    .await
+}
+
+/// Pulls an image on one of several hosts, and says in a line what came of it.
+async fn pull_told(ctx: &Ctx, agent: &str, request: &PullImageRequest, quiet: bool) -> Result<()> {
+    let pulled = pull_one(ctx, agent, request, async |progress| {
+        if let Some(status) = progress.status.strip_prefix("Status: ").filter(|_| !quiet) {
+            ctx.term.notice(&format!("{}: {}", clean(agent), clean(status)));
+        }
+        Ok(())
+    });
+    pulled.await.map_err(|error| error.about(clean(agent)))
 }
 
 /// What a pull asks for, for any agent, with the login that it needs.
@@ -96,7 +149,13 @@ pub(crate) async fn pull_one(
 
 /// Pulls the image of a container that is to be made. How far it is goes to stderr, since stdout is the
 /// container's.
-pub(crate) async fn bring(ctx: &Ctx, agent: &str, image: &str, platform: &str) -> Result<()> {
+pub(crate) async fn bring(
+    ctx: &Ctx,
+    agent: &str,
+    image: &str,
+    platform: &str,
+    quiet: bool,
+) -> Result<()> {
     let request = PullImageRequest {
         image: image.to_owned(),
         platform: platform.to_owned(),
@@ -105,6 +164,9 @@ pub(crate) async fn bring(ctx: &Ctx, agent: &str, image: &str, platform: &str) -
     };
     let mut view = View::new(ctx.term.err);
     pull_one(ctx, agent, &request, async |progress| {
+        if quiet {
+            return Ok(());
+        }
         Ok(io::stderr().write_all(view.text(&progress).as_bytes())?)
     })
     .await

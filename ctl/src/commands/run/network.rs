@@ -36,6 +36,7 @@ pub(crate) fn networks(flags: &Flags) -> Parsed<Networks> {
     first.aliases.extend(flags.network_alias.iter().cloned());
     first.ip = first.ip.take().or_else(|| flags.ip.clone());
     first.ip6 = first.ip6.take().or_else(|| flags.ip6.clone());
+    first.link_local.extend(flags.link_local_ip.iter().cloned());
     first.mac = first.mac.take().or_else(|| flags.mac_address.clone());
     if is_user_defined(&mode) {
         first.links.extend(flags.link.iter().cloned());

@@ -42,11 +42,11 @@ pub(crate) fn spec(
     config.some("Labels", values::pairs(labels.iter()));
     config.some("StopSignal", &flags.stop_signal);
     config.some("StopTimeout", flag("--stop-timeout", &flags.stop_timeout, values::integer)?);
-    let input = attached && flags.interactive;
-    config.set("AttachStdin", input);
-    config.set("AttachStdout", attached);
-    config.set("AttachStderr", attached);
-    config.set("StdinOnce", input);
+    let streams = Streams::of(flags)?;
+    config.set("AttachStdin", attached && streams.input);
+    config.set("AttachStdout", attached && streams.output);
+    config.set("AttachStderr", attached && streams.errors);
+    config.set("StdinOnce", attached && streams.input && flags.interactive);
     config.set("OpenStdin", flags.interactive);
     config.set("Tty", flags.tty);
     config.some("Healthcheck", health(flags)?);
@@ -76,11 +76,40 @@ pub(crate) fn spec(
     host.yes("AutoRemove", flags.rm);
     host.yes("Init", flags.init);
     host.some("Runtime", &flags.runtime);
+    host.some("Isolation", &flags.isolation);
     host.some("Annotations", values::pairs(flags.annotation.iter()));
 
     config.set("HostConfig", host.0);
     config.set("NetworkingConfig", json!({"EndpointsConfig": networks.endpoints}));
     Ok(config.0.into())
+}
+
+/// Which streams of a container somebody is there for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Streams {
+    pub(crate) input: bool,
+    pub(crate) output: bool,
+    pub(crate) errors: bool,
+}
+
+impl Streams {
+    /// Input where it is kept open, and those of `--attach` or, without it, output and errors.
+    pub(crate) fn of(flags: &Flags) -> Parsed<Self> {
+        let all = flags.attach.is_empty();
+        let mut streams = Self { input: flags.interactive, output: all, errors: all };
+        for text in &flags.attach {
+            match text.to_lowercase().as_str() {
+                "stdin" => streams.input = true,
+                "stdout" => streams.output = true,
+                "stderr" => streams.errors = true,
+                _ => {
+                    let why = "valid streams are STDIN, STDOUT and STDERR";
+                    return Err(invalid("-a, --attach", text, why));
+                }
+            }
+        }
+        Ok(streams)
+    }
 }
 
 /// The JSON for `POST /containers/{id}/update`.
@@ -90,6 +119,8 @@ pub(crate) fn update(flags: &crate::args::containers::Update) -> Parsed<Value> {
         cpu_shares: flags.cpu_shares.clone(),
         cpu_period: flags.cpu_period.clone(),
         cpu_quota: flags.cpu_quota.clone(),
+        cpu_rt_period: flags.cpu_rt_period.clone(),
+        cpu_rt_runtime: flags.cpu_rt_runtime.clone(),
         cpuset_cpus: flags.cpuset_cpus.clone(),
         cpuset_mems: flags.cpuset_mems.clone(),
         memory: flags.memory.clone(),
@@ -149,10 +180,13 @@ fn resources(flags: &Flags, host: &mut Json) -> Parsed<()> {
     host.some("CpuShares", flag("-c, --cpu-shares", &flags.cpu_shares, integer)?);
     host.some("CpuPeriod", flag("--cpu-period", &flags.cpu_period, integer)?);
     host.some("CpuQuota", flag("--cpu-quota", &flags.cpu_quota, integer)?);
+    host.some("CpuRealtimePeriod", flag("--cpu-rt-period", &flags.cpu_rt_period, integer)?);
+    host.some("CpuRealtimeRuntime", flag("--cpu-rt-runtime", &flags.cpu_rt_runtime, integer)?);
     host.some("CpusetCpus", &flags.cpuset_cpus);
     host.some("CpusetMems", &flags.cpuset_mems);
     host.some("Memory", flag("-m, --memory", &flags.memory, size)?);
     host.some("MemorySwap", flag("--memory-swap", &flags.memory_swap, size_or_unlimited)?);
+    host.some("KernelMemory", flag("--kernel-memory", &flags.kernel_memory, size)?);
     let reservation = flag("--memory-reservation", &flags.memory_reservation, size)?;
     host.some("MemoryReservation", reservation);
     let swappiness = flag("--memory-swappiness", &flags.memory_swappiness, integer)?;
@@ -162,6 +196,36 @@ fn resources(flags: &Flags, host: &mut Json) -> Parsed<()> {
     host.some("MemorySwappiness", swappiness);
     host.some("PidsLimit", flag("--pids-limit", &flags.pids_limit, integer)?);
     host.some("BlkioWeight", flag("--blkio-weight", &flags.blkio_weight, values::unsigned)?);
+    let weights = &flags.blkio_weight_device;
+    host.some("BlkioWeightDevice", each("--blkio-weight-device", weights, values::weight)?);
+    for (name, key, rates, read) in [
+        (
+            "--device-read-bps",
+            "BlkioDeviceReadBps",
+            &flags.device_read_bps,
+            values::bytes_a_second as fn(&str) -> _,
+        ),
+        (
+            "--device-write-bps",
+            "BlkioDeviceWriteBps",
+            &flags.device_write_bps,
+            values::bytes_a_second,
+        ),
+        (
+            "--device-read-iops",
+            "BlkioDeviceReadIOps",
+            &flags.device_read_iops,
+            values::times_a_second,
+        ),
+        (
+            "--device-write-iops",
+            "BlkioDeviceWriteIOps",
+            &flags.device_write_iops,
+            values::times_a_second,
+        ),
+    ] {
+        host.some(key, each(name, rates, read)?);
+    }
     let mut ulimits = each("--ulimit", &flags.ulimit, values::ulimit)?;
     ulimits.sort_by(|a, b| a["Name"].as_str().cmp(&b["Name"].as_str()));
     host.some("Ulimits", ulimits);

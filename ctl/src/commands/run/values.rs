@@ -244,6 +244,50 @@ pub(crate) fn device(text: &str) -> Parsed<Value> {
     Ok(json!({"PathOnHost": host, "PathInContainer": container, "CgroupPermissions": mode}))
 }
 
+/// A device and a number for it.
+fn of_device(text: &str) -> Parsed<(&str, &str)> {
+    match text.split_once(':') {
+        Some((path, _)) if !path.starts_with("/dev/") => {
+            Err(format!("bad format for device path: {text}"))
+        }
+        Some((path, number)) if !number.contains(':') => Ok((path, number)),
+        _ => Err(format!("bad format: {text}")),
+    }
+}
+
+/// A device's weight: PATH:N.
+pub(crate) fn weight(text: &str) -> Parsed<Value> {
+    let (path, weight) = of_device(text)?;
+    match weight.parse::<u16>() {
+        Ok(weight @ (0 | 10..=1000)) => Ok(json!({"Path": path, "Weight": weight})),
+        _ => Err(format!("invalid weight for device: {text}")),
+    }
+}
+
+/// A device's rate in bytes: PATH:RATE.
+pub(crate) fn bytes_a_second(text: &str) -> Parsed<Value> {
+    let (path, rate) = of_device(text)?;
+    let rate = size(rate).map_err(|_| {
+        format!(
+            "invalid rate for device: {text}. The correct format is <device-path>:<number>[<unit>]. \
+             Number must be a positive integer. Unit is optional and can be kb, mb, or gb"
+        )
+    })?;
+    Ok(json!({"Path": path, "Rate": rate}))
+}
+
+/// A device's rate in operations: PATH:RATE.
+pub(crate) fn times_a_second(text: &str) -> Parsed<Value> {
+    let (path, rate) = of_device(text)?;
+    let rate: u64 = rate.parse().map_err(|_| {
+        format!(
+            "invalid rate for device: {text}. The correct format is <device-path>:<number>. Number \
+             must be a positive integer"
+        )
+    })?;
+    Ok(json!({"Path": path, "Rate": rate}))
+}
+
 /// An IP address.
 pub(crate) fn ip(text: &str) -> Parsed<String> {
     let ip: Result<IpAddr, _> = text.trim().parse();
