@@ -15,7 +15,7 @@ use dockctl_api::{
     error::{reason, reason_of},
     v1::{ReadArchiveRequest, StatPathRequest, WriteArchiveRequest},
 };
-use dockctl_tests::{Container, Docker, LONG, World, await_until, rounds, scenario};
+use dockctl_tests::{Container, Docker, Held, LONG, World, await_until, rounds, scenario};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional},
     net::{UnixListener, UnixStream},
@@ -522,17 +522,11 @@ fn copies_that_are_hung_up_leave_nothing_behind() {
         };
         abort(&mut api).await?;
         api.stat_path(stat.clone()).await?;
-        let count = || anyhow::Ok([agent.process.open_files()?, controller.process.open_files()?]);
-        let before = count()?;
+        let before = Held::by(&controller, &agent).await?;
         for _ in 0..rounds(50, 1000) {
             abort(&mut api).await?;
         }
-        await_until("no more sockets than before", LONG, async || {
-            let now = count()?;
-            ensure!(now[0] <= before[0] && now[1] <= before[1], "{before:?}, now {now:?}");
-            Ok(Some(()))
-        })
-        .await?;
+        before.again(&controller, &agent).await?;
         let error = api.stat_path(StatPathRequest { path: String::new(), ..stat }).await;
         let error = error.expect_err("an empty path");
         ensure!(error.code() == Code::InvalidArgument, "{error}");

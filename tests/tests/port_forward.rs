@@ -6,7 +6,7 @@ use dockctl_api::{
     error::{reason, reason_of},
     v1::{AgentState, ForwardPortRequest},
 };
-use dockctl_tests::{Dockctl, LONG, Running, SHORT, Signal, await_until, rounds, scenario};
+use dockctl_tests::{Dockctl, Held, LONG, Running, SHORT, Signal, await_until, rounds, scenario};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -208,14 +208,7 @@ fn forwards_that_are_hung_up_leave_nothing_behind() {
         let (running, at) = forward(&dockctl, &[&format!("web-1/{name}"), "0:7"], 1).await?;
         drop(echoing(&at[0]).await?);
         let mut api = controller.admin().await?.forwards();
-        let count = || {
-            anyhow::Ok([
-                agent.process.open_files()?,
-                controller.process.open_files()?,
-                running.open_files()?,
-            ])
-        };
-        let before = count()?;
+        let (before, here) = (Held::by(&controller, &agent).await?, running.open_files()?);
         for n in 0..rounds(50, 1000) {
             // One hangs up as a client of the API, one as whoever connects to dockctl.
             let (queue, requests) = mpsc::channel(1);
@@ -231,12 +224,10 @@ fn forwards_that_are_hung_up_leave_nothing_behind() {
                 stream.read_u8().await?;
             }
         }
-        await_until("no more sockets than before", LONG, async || {
-            let now = count()?;
-            ensure!(
-                now.iter().zip(&before).all(|(now, before)| now <= before),
-                "{before:?}, {now:?}"
-            );
+        before.again(&controller, &agent).await?;
+        await_until("dockctl's sockets to be closed", LONG, async || {
+            let now = running.open_files()?;
+            ensure!(now <= here, "{now}, and {here} before");
             Ok(Some(()))
         })
         .await

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use dockctl_api::v1::{ConnectDockerRequest, ConnectDockerResponse};
-use dockctl_tests::{Api, LONG, Process, Signal, await_until, rounds, scenario};
+use dockctl_tests::{Api, Held, LONG, Process, Signal, await_until, rounds, scenario};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
@@ -62,8 +62,7 @@ fn aborted_calls_leave_no_socket_task_or_exec() {
         let name = &container.name;
         let processes = async || docker.cli(&["top", name]).await.map(|t| t.lines().count());
         let execs = processes().await?;
-        let (of_agent, of_controller) =
-            (agent.process.open_files()?, controller.process.open_files()?);
+        let before = Held::by(&controller, &agent).await?;
 
         for round in 0..rounds(50, 1_000) {
             let exec = async || -> Result<Vec<u8>> {
@@ -100,8 +99,7 @@ fn aborted_calls_leave_no_socket_task_or_exec() {
             }
             drop((send, answers)); // The caller hangs up.
         }
-        none_left("the agent", &agent.process, of_agent).await?;
-        none_left("the controller", &controller.process, of_controller).await?;
+        before.again(&controller, &agent).await?;
         await_until("the execs to end", LONG, async || {
             let now = processes().await?;
             ensure!(now == execs, "there are {now} processes and not {execs}");
