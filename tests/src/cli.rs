@@ -1,7 +1,7 @@
 //! dockctl as people and scripts run it.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::Write,
     path::PathBuf,
     process::{Command, Stdio},
@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use tokio::{task::spawn_blocking, time::timeout};
 
 use crate::{
-    process::Process,
+    process::{Process, wrapped},
     wait::{LONG, await_until},
     world::World,
 };
@@ -105,6 +105,19 @@ impl<'w> Dockctl<'w> {
     pub async fn json(&self, arguments: &[&str]) -> Result<serde_json::Value> {
         let text = self.ok(&[arguments, &["-o", "json"]].concat()).await?;
         serde_json::from_str(&text).with_context(|| format!("{arguments:?} printed {text}"))
+    }
+
+    /// Runs it to its end, which must be exit code 0, and gives the most memory that it held, MiB.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub async fn peak_memory(&self, arguments: &[&str]) -> Result<u64> {
+        let report = self.world.dir("peak")?.join("kib");
+        // By time(1): when a process has ended, only whoever waited for it can tell.
+        let mut time = Command::new("time");
+        time.args(["-f", "%M", "-o"]).arg(&report);
+        output_of(wrapped(time, &self.command(arguments)?), "").await?.done()?;
+        Ok(fs::read_to_string(&report)?.trim().parse::<u64>()? / 1024)
     }
 
     /// Waits until a host answers through the fleet, such as when its link was cut.

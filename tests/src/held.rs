@@ -1,4 +1,6 @@
-//! What calls take of the two daemons and must give back: open files, sockets among them, and tasks.
+//! What calls take of the two daemons and must give back: sockets, pipes and other handles, and tasks.
+
+use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
@@ -10,13 +12,14 @@ use tokio::{
 use crate::{
     agent::Agent,
     controller::Controller,
+    process::Process,
     wait::{LONG, await_until},
 };
 
 /// How much the daemons hold at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Held {
-    /// The controller's open files and alive tasks.
+    /// The controller's handles and alive tasks.
     controller: [usize; 2],
     /// The agent's.
     agent: [usize; 2],
@@ -29,8 +32,8 @@ impl Held {
     /// When one of them does not tell.
     pub async fn by(controller: &Controller<'_>, agent: &Agent<'_>) -> Result<Self> {
         Ok(Self {
-            controller: [controller.process.open_files()?, controller.tasks().await?],
-            agent: [agent.process.open_files()?, agent.tasks().await?],
+            controller: [handles(&controller.process)?, controller.tasks().await?],
+            agent: [handles(&agent.process)?, agent.tasks().await?],
         })
     }
 
@@ -39,7 +42,7 @@ impl Held {
     /// # Errors
     /// When they go on to hold more.
     pub async fn again(&self, controller: &Controller<'_>, agent: &Agent<'_>) -> Result<()> {
-        let now = await_until("no more files and tasks than before", LONG, async || {
+        let now = await_until("no more handles and tasks than before", LONG, async || {
             let now = Self::by(controller, agent).await?;
             let all = |held: &Self| [held.controller, held.agent].concat();
             ensure!(
@@ -49,9 +52,17 @@ impl Held {
             Ok(Some(now))
         })
         .await?;
-        println!("[files, tasks] before: {self:?}; after: {now:?}");
+        println!("[handles, tasks] before: {self:?}; after: {now:?}");
         Ok(())
     }
+}
+
+/// What a process has open that has no path. Files are not a call's: the store opens some when it is
+/// first busy.
+fn handles(process: &Process) -> Result<usize> {
+    let open = fs::read_dir(format!("/proc/{}/fd", process.pid()))?;
+    let targets = open.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
+    Ok(targets.filter(|to| to.is_relative()).count())
 }
 
 impl Controller<'_> {
