@@ -2,7 +2,7 @@
 .PHONY: help demo test chaos lint bench fuzz build fmt clean-demo
 SCRIPTS := deploy/scripts
 # The files of tests/tests whose scenarios have a small count in `make test` and a full one in `make chaos`.
-CHAOS := controller_kill network clock engine_faults disk
+CHAOS := controller_kill network clock engine_faults disk hang_ups docker_api cp port_forward images build memory
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20

@@ -145,6 +145,7 @@ async fn work(cli: Cli) -> anyhow::Result<()> {
         }
     };
     settings::start_logs(options.log_json);
+    settings::count_tasks_on_signal()?;
     let docker = good_docker(&options)?;
     let dir = options.data_dir.clone();
     let state = tokio::task::spawn_blocking(move || State::open(&dir)).await??;

@@ -8,7 +8,10 @@ use clap::{
     Parser,
     error::{ContextKind, ContextValue, ErrorKind},
 };
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    runtime::Handle,
+    signal::unix::{SignalKind, signal},
+};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::{
     filter::{LevelFilter, Targets},
@@ -147,6 +150,19 @@ pub fn shutdown_on_signals() -> anyhow::Result<CancellationToken> {
         token.cancel();
     });
     Ok(shutdown)
+}
+
+/// Logs how many tasks are alive at each SIGUSR1: the agent has no port that could tell. What calls have
+/// left, if they have, is the difference of two counts.
+pub fn count_tasks_on_signal() -> anyhow::Result<()> {
+    let mut asked = signal(SignalKind::user_defined1()).context("cannot handle SIGUSR1")?;
+    tokio::spawn(async move {
+        while asked.recv().await.is_some() {
+            let tasks = Handle::current().metrics().num_alive_tasks();
+            tracing::info!(tasks, "counted");
+        }
+    });
+    Ok(())
 }
 
 /// The host's name in the characters that agents' names may have.

@@ -26,6 +26,7 @@ test             setpriv       util-linux
 test             docker-compose docker-compose
 test             script        bsdutils
 test             tmux          tmux
+test             time          time
 test             useradd       passwd
 test             docker-registry docker-registry
 test,lint        pip3          python3-pip

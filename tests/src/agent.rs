@@ -7,10 +7,12 @@ use dockctl_api::v1::{Agent as Record, AgentState, CreateJoinTokenRequest, GetAg
 use serde::Deserialize;
 
 use crate::{
+    cli::Dockctl,
     controller::Controller,
-    docker::docker_host,
+    docker::{Docker, docker_host},
     netns::Netns,
     process::Process,
+    tcp_proxy::TcpProxy,
     wait::{LONG, await_until},
     world::{World, binary, clean_environment},
 };
@@ -125,6 +127,50 @@ impl World {
     /// When it does not become ready.
     pub async fn agent(&self, controller: &Controller<'_>, name: &str) -> Result<Agent<'_>> {
         self.join(controller, AgentSpec::new(self, controller, name)?).await
+    }
+
+    /// What most scenarios begin with: a controller, one agent beside the tests' engine, that engine, and
+    /// dockctl, logged in as `admin`.
+    ///
+    /// # Errors
+    /// When one of them does not become ready.
+    pub async fn one_host(
+        &self,
+        name: &str,
+    ) -> Result<(Controller<'_>, Agent<'_>, Docker, Dockctl<'_>)> {
+        let controller = self.controller().await?;
+        let agent = self.agent(&controller, name).await?;
+        let dockctl = controller.dockctl().await?;
+        Ok((controller, agent, self.docker(), dockctl))
+    }
+
+    /// Lets an agent join beside the engine at that URL.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub async fn agent_at(
+        &self,
+        controller: &Controller<'_>,
+        name: &str,
+        docker: &str,
+    ) -> Result<Agent<'_>> {
+        let spec = AgentSpec::new(self, controller, name)?;
+        self.join(controller, AgentSpec { docker: docker.to_owned(), ..spec }).await
+    }
+
+    /// An agent whose link can be cut, stalled and refused.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub async fn agent_behind_proxy(
+        &self,
+        controller: &Controller<'_>,
+        name: &str,
+    ) -> Result<(TcpProxy, Agent<'_>)> {
+        let proxy = TcpProxy::start(controller.agents).await?;
+        let spec = AgentSpec::new(self, controller, name)?;
+        let spec = AgentSpec { controller: proxy.address().to_string(), ..spec };
+        Ok((proxy, self.join(controller, spec).await?))
     }
 
     /// The same with an agent of one's own making.

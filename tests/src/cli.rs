@@ -1,15 +1,21 @@
 //! dockctl as people and scripts run it.
 
 use std::{
+    fs::{self, File},
     io::Write,
     path::PathBuf,
     process::{Command, Stdio},
+    thread,
 };
 
 use anyhow::{Context, Result, bail};
 use tokio::{task::spawn_blocking, time::timeout};
 
-use crate::{process::Process, wait::LONG, world::World};
+use crate::{
+    process::{Process, wrapped},
+    wait::{LONG, await_until},
+    world::World,
+};
 
 /// dockctl with a configuration file of its own.
 #[derive(Debug)]
@@ -66,8 +72,22 @@ impl<'w> Dockctl<'w> {
     ///
     /// # Errors
     /// When it does not end.
-    pub async fn run_with_input(&self, arguments: &[&str], input: &str) -> Result<Output> {
+    pub async fn run_with_input(
+        &self,
+        arguments: &[&str],
+        input: impl AsRef<[u8]>,
+    ) -> Result<Output> {
         output_of(self.command(arguments)?, input).await
+    }
+
+    /// Runs it to its end; that file is its standard input.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub async fn run_with_stdin(&self, arguments: &[&str], input: File) -> Result<Output> {
+        let mut command = self.command(arguments)?;
+        command.stdin(input);
+        finished(command, Vec::new()).await
     }
 
     /// Runs it to its end, which must be exit code 0, and gives its standard output.
@@ -85,6 +105,30 @@ impl<'w> Dockctl<'w> {
     pub async fn json(&self, arguments: &[&str]) -> Result<serde_json::Value> {
         let text = self.ok(&[arguments, &["-o", "json"]].concat()).await?;
         serde_json::from_str(&text).with_context(|| format!("{arguments:?} printed {text}"))
+    }
+
+    /// Runs it to its end, which must be exit code 0, and gives the most memory that it held, MiB.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub async fn peak_memory(&self, arguments: &[&str]) -> Result<u64> {
+        let report = self.world.dir("peak")?.join("kib");
+        // By time(1): when a process has ended, only whoever waited for it can tell.
+        let mut time = Command::new("time");
+        time.args(["-f", "%M", "-o"]).arg(&report);
+        output_of(wrapped(time, &self.command(arguments)?), "").await?.done()?;
+        Ok(fs::read_to_string(&report)?.trim().parse::<u64>()? / 1024)
+    }
+
+    /// Waits until a host answers through the fleet, such as when its link was cut.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn await_host(&self, agent: &str) -> Result<()> {
+        await_until(&format!("{agent} to answer"), LONG, async || {
+            self.ok(&["ping", agent]).await.map(|_| Some(()))
+        })
+        .await
     }
 
     /// Starts it and goes on.
@@ -126,19 +170,24 @@ impl Output {
     }
 }
 
-/// Runs any command to its end.
-pub(crate) async fn output_of(mut command: Command, input: &str) -> Result<Output> {
+/// Runs any command to its end with that standard input.
+pub(crate) async fn output_of(mut command: Command, input: impl AsRef<[u8]>) -> Result<Output> {
+    command.stdin(Stdio::piped());
+    finished(command, input.as_ref().to_owned()).await
+}
+
+/// Runs a command to its end. If its standard input is a pipe, `input` goes in.
+async fn finished(mut command: Command, input: Vec<u8>) -> Result<Output> {
     let shown = format!("{command:?}");
     let mut child = command
-        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("cannot start {shown}"))?;
     let pid = rustix::process::Pid::from_child(&child);
     if let Some(mut stdin) = child.stdin.take() {
-        // A program that does not read its input is no error here.
-        let _ = stdin.write_all(input.as_bytes());
+        // Beside the reading of what it says meanwhile. One that does not read its input is no error here.
+        thread::spawn(move || stdin.write_all(&input));
     }
     let Ok(output) = timeout(LONG, spawn_blocking(move || child.wait_with_output())).await else {
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);

@@ -69,6 +69,12 @@ impl Docker {
         ("dockctl.test", &self.prefix)
     }
 
+    /// That label as filters and options have it: `key=value`.
+    pub fn selector(&self) -> String {
+        let (key, value) = self.label();
+        format!("{key}={value}")
+    }
+
     /// Runs `docker ARGUMENTS` and gives its standard output.
     ///
     /// # Errors
@@ -112,10 +118,20 @@ impl Docker {
     /// # Errors
     /// When the engine refuses.
     pub async fn run_with(&self, options: &[&str], name: &str, script: &str) -> Result<Container> {
-        let name = format!("{}-{name}", self.prefix);
-        let label = format!("dockctl.test={}", self.prefix);
-        let first =
-            ["run", "-d", "--init", "--network", "none", "--label", &label, "--name", &name];
+        self.started(&[&["--network", "none"], options].concat(), name, script).await
+    }
+
+    /// The same on a network of that kind, such as `bridge` or `container:NAME`.
+    ///
+    /// # Errors
+    /// When the engine refuses.
+    pub async fn run_on(&self, network: &str, name: &str, script: &str) -> Result<Container> {
+        self.started(&["--network", network], name, script).await
+    }
+
+    async fn started(&self, options: &[&str], name: &str, script: &str) -> Result<Container> {
+        let (name, label) = (format!("{}-{name}", self.prefix), self.selector());
+        let first = ["run", "-d", "--init", "--label", &label, "--name", &name];
         let last = [IMAGE, "sh", "-c", script];
         let id = self.cli(&[&first[..], options, &last].concat()).await?;
         Ok(Container { name, id })
@@ -133,7 +149,7 @@ impl Docker {
 /// Removes what scenarios with that prefix have left on the tests' engine.
 pub(crate) fn remove_containers(prefix: &str) {
     let docker = Docker { host: docker_host(), prefix: prefix.to_owned() };
-    let label = format!("label=dockctl.test={prefix}");
+    let label = format!("label={}", docker.selector());
     let Ok(listed) = docker.command(&["ps", "-aq", "--filter", &label]).output() else { return };
     let ids = String::from_utf8_lossy(&listed.stdout).into_owned();
     let ids: Vec<&str> = ids.split_whitespace().collect();

@@ -30,8 +30,7 @@ async fn attached(
 
 /// A container that was created and not started.
 async fn created(docker: &Docker, flags: &[&str], name: &str, script: &str) -> Result<String> {
-    let (key, value) = docker.label();
-    let (name, label) = (format!("{value}-{name}"), format!("{key}={value}"));
+    let (name, label) = (format!("{}-{name}", docker.label().1), docker.selector());
     let create = ["create", "--network", "none", "--name", &name, "--label", &label];
     docker.cli(&[&create[..], flags, &[IMAGE, "sh", "-c", script]].concat()).await?;
     Ok(name)
@@ -74,9 +73,7 @@ fn a_container_that_does_not_run_yet_is_attached_to_and_loses_no_byte_and_no_cod
 #[test]
 fn a_container_gets_its_input_its_signals_and_gives_its_exit_code() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let (docker, dockctl) = (world.docker(), controller.dockctl().await?);
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
         let reader = created(&docker, &["-i"], "reader", "wc -c; exit 5").await?;
         docker.cli(&["start", &reader]).await?;
         let mut command = dockctl.command(&["attach", &format!("web-1/{reader}")])?;

@@ -1,6 +1,6 @@
 //! Builds on a host from a context here.
 
-use std::{fs, path::PathBuf, process::Stdio};
+use std::{fs, path::PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use dockctl_tests::{Dockctl, IMAGE, LONG, World, await_until, scenario};
@@ -22,10 +22,7 @@ fn text(path: &std::path::Path) -> Result<&str> {
 #[test]
 fn a_build_takes_its_context_and_flags_and_prints_as_it_goes() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let dockctl = controller.dockctl().await?;
-        let docker = world.docker();
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
         let _tidy = world.tidy(&docker);
         let dockerfile = format!(
             "FROM {IMAGE} AS first\nARG WHO\nCOPY . /context/\n\
@@ -45,8 +42,7 @@ fn a_build_takes_its_context_and_flags_and_prints_as_it_goes() {
             ],
         )?;
         let image = format!("{}:1", world.own("built"));
-        let (key, value) = docker.label();
-        let label = format!("{key}={value}");
+        let ((key, value), label) = (docker.label(), docker.selector());
         let said = dockctl
             .ok(&[
                 "build",
@@ -93,10 +89,7 @@ fn a_build_takes_its_context_and_flags_and_prints_as_it_goes() {
 #[test]
 fn a_dockerfile_or_an_archive_may_come_by_stdin() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let dockctl = controller.dockctl().await?;
-        let docker = world.docker();
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
         let _tidy = world.tidy(&docker);
         let image = format!("{}:1", world.own("piped"));
         let dockerfile = format!("FROM {IMAGE}\nLABEL from=stdin\n");
@@ -109,14 +102,9 @@ fn a_dockerfile_or_an_archive_may_come_by_stdin() {
             world,
             &[("Dockerfile", "FROM scratch\nCOPY x /\nLABEL from=tar\n"), ("x", "x")],
         )?;
-        let tar = std::process::Command::new("tar")
-            .args(["-cz", "-C", text(&dir)?, "."])
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let mut command = dockctl.command(&["build", "-t", &image, "-"])?;
-        command.stdin(tar.stdout.context("no stdout")?);
-        let mut build = dockctl_tests::Process::spawn_with_input("build", command, world.logs())?;
-        ensure!(build.exit_code().await? == 0, "{}", build.tail());
+        let tar =
+            std::process::Command::new("tar").args(["-cz", "-C", text(&dir)?, "."]).output()?;
+        dockctl.run_with_input(&["build", "-t", &image, "-"], tar.stdout).await?.done()?;
         ensure!(docker.cli(&from).await? == "tar");
         Ok(())
     });
@@ -125,10 +113,7 @@ fn a_dockerfile_or_an_archive_may_come_by_stdin() {
 #[test]
 fn a_step_that_fails_ends_the_build_with_its_output_and_exit_code_1() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let dockctl = controller.dockctl().await?;
-        let docker = world.docker();
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
         let _tidy = world.tidy(&docker);
         let dockerfile = format!("FROM {IMAGE}\nRUN echo so far so good && exit 3\n");
         let dir = context(world, &[("Dockerfile", &dockerfile)])?;
@@ -161,9 +146,9 @@ fn a_hang_up_ends_the_build_and_its_container() {
         let _tidy = world.tidy(&docker);
         dockctl.ok(&["ping", "web-1"]).await?;
         let idle = agent.process.sockets()?;
-        let (key, value) = docker.label();
+        let label = docker.selector();
         let dockerfile =
-            format!("FROM {IMAGE}\nLABEL {key}={value}\nRUN echo it begins && sleep 100000\n");
+            format!("FROM {IMAGE}\nLABEL {label}\nRUN echo it begins && sleep 100000\n");
         let dir = context(world, &[("Dockerfile", &dockerfile)])?;
         let mut build = dockctl.start(&["build", "--network", "none", text(&dir)?])?;
         await_until("the step's output", LONG, async || {
@@ -172,7 +157,7 @@ fn a_hang_up_ends_the_build_and_its_container() {
         })
         .await?;
         build.kill9()?;
-        let filter = format!("label={key}={value}");
+        let filter = format!("label={label}");
         await_until("the build's container to be gone", LONG, async || {
             let left = docker.cli(&["ps", "-aq", "--filter", &filter]).await?;
             ensure!(left.is_empty(), "{left} is still there");

@@ -13,9 +13,7 @@ async fn status(docker: &Docker, name: &str) -> Result<String> {
 #[test]
 fn pausing_removing_and_renaming_many_at_once() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let (docker, dockctl) = (world.docker(), controller.dockctl().await?);
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
         let (a, b) = (docker.run("a", IDLE).await?, docker.run("b", IDLE).await?);
         let refs = [format!("web-1/{}", a.name), format!("web-1/{}", b.name)];
         let [first, second] = [refs[0].as_str(), refs[1].as_str()];
@@ -46,7 +44,7 @@ fn pausing_removing_and_renaming_many_at_once() {
         ensure!(ran.stderr.contains("You cannot remove a running container"), "{}", ran.stderr);
         ensure!(ran.stderr.contains("ghost"), "{}", ran.stderr);
         dockctl.ok(&["rm", "-f", "-v", second]).await?;
-        let label = format!("label=dockctl.test={}", world.prefix());
+        let label = format!("label={}", docker.selector());
         ensure!(docker.cli(&["ps", "-aq", "--filter", &label]).await?.is_empty());
         Ok(())
     });
@@ -55,9 +53,7 @@ fn pausing_removing_and_renaming_many_at_once() {
 #[test]
 fn a_wait_prints_each_exit_code_in_the_order_named() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let (docker, dockctl) = (world.docker(), controller.dockctl().await?);
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
         let runs =
             docker.run("runs", "trap 'exit 5' TERM; while :; do usleep 100000; done").await?;
         let ended = docker.run("ended", "exit 3").await?;
@@ -77,9 +73,7 @@ fn a_wait_prints_each_exit_code_in_the_order_named() {
 #[test]
 fn limits_change_while_a_container_runs() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let (docker, dockctl) = (world.docker(), controller.dockctl().await?);
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
         let name = docker.run("c", IDLE).await?.name;
         let target = format!("web-1/{name}");
         let flags =
@@ -104,9 +98,7 @@ fn limits_change_while_a_container_runs() {
 #[test]
 fn processes_changes_and_ports_read_as_dockers() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let (docker, dockctl) = (world.docker(), controller.dockctl().await?);
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
         let script =
             "echo x > /new; rm /etc/hostname.gone 2>/dev/null; mkdir /dir; exec sleep 100000";
         let name = docker.run("c", script).await?.name;
@@ -140,7 +132,7 @@ fn processes_changes_and_ports_read_as_dockers() {
         ensure!(dockctl.ok(&["port", &target]).await?.is_empty());
         let said = dockctl.run(&["port", &target, "80"]).await?.failed(1)?;
         ensure!(said.contains("no public port '80/tcp' published"), "{said}");
-        let label = format!("dockctl.test={}", world.prefix());
+        let label = docker.selector();
         let published = docker
             .cli(&[
                 "run",
@@ -172,9 +164,7 @@ fn processes_changes_and_ports_read_as_dockers() {
 #[test]
 fn a_commit_makes_an_image_and_an_export_is_dockers_byte_for_byte() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let (docker, dockctl) = (world.docker(), controller.dockctl().await?);
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
         let name = docker
             .run("c", "head -c 3000000 /dev/urandom > /data; echo done; sleep 100000")
             .await?
@@ -226,13 +216,11 @@ fn a_commit_makes_an_image_and_an_export_is_dockers_byte_for_byte() {
 #[test]
 fn a_prune_removes_the_stopped_ones_that_fit() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let (docker, dockctl) = (world.docker(), controller.dockctl().await?);
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
         let (runs, ended) = (docker.run("runs", IDLE).await?, docker.run("ended", "true").await?);
         let keep = docker.run_with(&["--label", "keep"], "keep", "true").await?;
         docker.cli(&["wait", &ended.name, &keep.name]).await?;
-        let mine = format!("label=dockctl.test={}", world.prefix());
+        let mine = format!("label={}", docker.selector());
         let prune =
             ["container", "prune", "--on", "web-1", "--filter", &mine, "--filter", "label!=keep"];
         let said = dockctl.run(&prune).await?.failed(2)?;
@@ -252,9 +240,7 @@ fn a_prune_removes_the_stopped_ones_that_fit() {
 #[test]
 fn hostile_names_and_labels_do_not_reach_the_output_raw() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let (docker, dockctl) = (world.docker(), controller.dockctl().await?);
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
         let escape = "\u{1b}[31mred\u{1b}]0;title\u{7}";
         let script = format!("mkdir '/tmp/{escape}'; : '{escape}'; echo ready; sleep 100000; true");
         let label = format!("evil={escape}");
@@ -319,9 +305,7 @@ async fn usage(dockctl: &Dockctl<'_>, docker: &Docker, name: &str) -> Result<()>
 #[test]
 fn stats_are_the_numbers_that_docker_stats_prints() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let (docker, dockctl) = (world.docker(), controller.dockctl().await?);
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
         let limited = ["--memory", "64m"];
         let idle = docker.run_with(&limited, "idle", IDLE).await?;
         // Files that were read stay in the page cache, which does not count.

@@ -15,7 +15,7 @@ use dockctl_api::{
     error::{reason, reason_of},
     v1::{ReadArchiveRequest, StatPathRequest, WriteArchiveRequest},
 };
-use dockctl_tests::{Container, Docker, LONG, World, await_until, rounds, scenario};
+use dockctl_tests::{Container, Docker, Held, LONG, World, await_until, rounds, scenario};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional},
     net::{UnixListener, UnixStream},
@@ -89,9 +89,7 @@ async fn container(docker: &Docker, name: &str) -> Result<Container> {
 #[test]
 fn out_of_a_container_every_case_ends_as_with_docker_cp() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let (docker, dockctl) = (world.docker(), controller.dockctl().await?);
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
         let name = container(&docker, "c").await?.name;
         let odd = format!("/t/{ODD}");
         for (n, (options, from, to)) in [
@@ -168,9 +166,7 @@ fn out_of_a_container_every_case_ends_as_with_docker_cp() {
 #[test]
 fn into_a_container_every_case_ends_as_with_docker_cp() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let (docker, dockctl) = (world.docker(), controller.dockctl().await?);
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
         let begin = "mkdir -p /d/there /d/clash/t/file; echo old > /d/exists; echo old > /d/exists2; \
                      ln -s there /d/todir; ln -s exists2 /d/tofile; touch /ready; exec sleep 100000";
         let [one, other] = [docker.run("one", begin).await?, docker.run("other", begin).await?];
@@ -270,12 +266,10 @@ fn stdin_stdout_and_host_to_host_carry_the_same_tree() {
         let from = container(&docker, "from").await?.name;
         let to = docker.run("to", "mkdir -p /in/there; exec sleep 100000").await?.name;
 
-        let dir = world.dir("archives")?;
         let printed = dockctl.run(&["cp", &format!("web-1/{from}:/t"), "-"]).await?;
         ensure!(printed.code == 0, "{}", printed.stderr);
-        fs::write(dir.join("a.tar"), &printed.stdout)?;
-        let upload = dockctl.command(&["cp", "-", &format!("db-1/{to}:/in/there")])?;
-        with_input(upload, dir.join("a.tar")).await?.done()?;
+        let upload = ["cp", "-", &format!("db-1/{to}:/in/there")];
+        dockctl.run_with_input(&upload, &printed.stdout).await?.done()?;
         dockctl.ok(&["cp", &format!("web-1/{from}:/t"), &format!("db-1/{to}:/in/new")]).await?;
         dockctl.ok(&["cp", &format!("web-1/{from}:/t/."), &format!("db-1/{to}:/in/new2")]).await?;
         dockctl.ok(&["cp", &format!("web-1/{from}:/t"), &format!("db-1/{to}:/in")]).await?;
@@ -310,35 +304,17 @@ fn stdin_stdout_and_host_to_host_carry_the_same_tree() {
             gone.contains("web-1/") && gone.contains("Could not find the file /nothing"),
             "{gone}"
         );
-        let file = dockctl.command(&["cp", "-", &format!("web-1/{from}:/t/file")])?;
-        let said = with_input(file, dir.join("a.tar")).await?.failed(1)?;
+        let upload = ["cp", "-", &format!("web-1/{from}:/t/file")];
+        let said = dockctl.run_with_input(&upload, &printed.stdout).await?.failed(1)?;
         ensure!(said.contains("must be a directory"), "{said}");
         Ok(())
     });
 }
 
-/// Runs a command whose standard input is that file.
-async fn with_input(
-    mut command: Command,
-    file: std::path::PathBuf,
-) -> Result<dockctl_tests::Output> {
-    command.stdin(fs::File::open(file)?).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let shown = format!("{command:?}");
-    let output = spawn_blocking(move || command.output()).await??;
-    Ok(dockctl_tests::Output {
-        command: shown,
-        code: output.status.code().unwrap_or(-1),
-        stdout: output.stdout,
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    })
-}
-
 #[test]
 fn a_large_file_comes_back_the_same_and_memory_stays_bounded() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let agent = world.agent(&controller, "web-1").await?;
-        let (docker, dockctl) = (world.docker(), controller.dockctl().await?);
+        let (controller, agent, docker, dockctl) = world.one_host("web-1").await?;
         let name = docker.run("c", "mkdir /in; exec sleep 100000").await?.name;
         let dir = world.dir("large")?;
         shell(&dir, "head -c 200000000 /dev/urandom > large")?;
@@ -417,9 +393,7 @@ fn a_hostile_archive_changes_nothing_outside_its_target() {
     scenario(async |world| {
         let controller = world.controller().await?;
         let fake = FakeEngine::start(world)?;
-        let mut spec = dockctl_tests::AgentSpec::new(world, &controller, "web-1")?;
-        spec.docker = fake.url.clone();
-        let _agent = world.join(&controller, spec).await?;
+        let _agent = world.agent_at(&controller, "web-1", &fake.url).await?;
         let (docker, dockctl) = (world.docker(), controller.dockctl().await?);
         let name = docker.run("c", "mkdir /t; echo safe > /canary; exec sleep 100000").await?.name;
         let dir = world.dir("target")?;
@@ -427,9 +401,8 @@ fn a_hostile_archive_changes_nothing_outside_its_target() {
         fs::write(dir.join("canary"), "safe\n")?;
         for (what, archive) in corpus() {
             // Into the container.
-            fs::write(dir.join("evil.tar"), &archive)?;
-            let upload = dockctl.command(&["cp", "-", &format!("web-1/{name}:/t")])?;
-            let said = with_input(upload, dir.join("evil.tar")).await?.failed(1)?;
+            let upload = ["cp", "-", &format!("web-1/{name}:/t")];
+            let said = dockctl.run_with_input(&upload, &archive).await?.failed(1)?;
             ensure!(said.contains("web-1/") && said.contains("refused"), "{what}: {said}");
             let canary = docker.cli(&["exec", &name, "cat", "/canary"]).await?;
             ensure!(canary == "safe", "{what} changed the container: {canary}");
@@ -549,17 +522,11 @@ fn copies_that_are_hung_up_leave_nothing_behind() {
         };
         abort(&mut api).await?;
         api.stat_path(stat.clone()).await?;
-        let count = || anyhow::Ok([agent.process.open_files()?, controller.process.open_files()?]);
-        let before = count()?;
+        let before = Held::by(&controller, &agent).await?;
         for _ in 0..rounds(50, 1000) {
             abort(&mut api).await?;
         }
-        await_until("no more sockets than before", LONG, async || {
-            let now = count()?;
-            ensure!(now[0] <= before[0] && now[1] <= before[1], "{before:?}, now {now:?}");
-            Ok(Some(()))
-        })
-        .await?;
+        before.again(&controller, &agent).await?;
         let error = api.stat_path(StatPathRequest { path: String::new(), ..stat }).await;
         let error = error.expect_err("an empty path");
         ensure!(error.code() == Code::InvalidArgument, "{error}");

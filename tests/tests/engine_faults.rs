@@ -12,8 +12,8 @@ use dockctl_api::{
     v1::*,
 };
 use dockctl_tests::{
-    Agent, AgentSpec, Controller, Dockctl, Docker, LONG, PrivateDockerd, TcpProxy, World,
-    await_until, consecutive_lines, counting_script, inventory_is_dockers, rounds, scenario,
+    Agent, Controller, Dockctl, Docker, LONG, PrivateDockerd, World, await_until,
+    consecutive_lines, counting_script, inventory_is_dockers, rounds, scenario,
 };
 use tonic::{Code, Status};
 
@@ -25,8 +25,7 @@ async fn beside<'w>(
     controller: &Controller<'_>,
     engine: &PrivateDockerd<'_>,
 ) -> Result<Agent<'w>> {
-    let spec = AgentSpec::new(world, controller, "web-1")?;
-    world.join(controller, AgentSpec { docker: engine.docker().host().to_owned(), ..spec }).await
+    world.agent_at(controller, "web-1", engine.docker().host()).await
 }
 
 /// `dockctl ps -a --on web-1` against `docker ps -a`, container by container: id and state.
@@ -90,8 +89,7 @@ fn a_dockerd_that_restarts_again_and_again_is_resynced_each_time() {
 /// it remembers itself. Some run at the end, some have ended, some are gone.
 async fn three_hundred_events(world: &World, docker: &Docker, name: &str) -> Result<()> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs().to_string();
-    let (key, value) = docker.label();
-    let label = format!("label={key}={value}");
+    let label = format!("label={}", docker.selector());
     let told = ["events", "--since", &now, "--filter", "type=container", "--filter", &label];
     let told = docker.start(world, &told)?;
     let mut names = Vec::new();
@@ -134,10 +132,7 @@ fn three_hundred_events_while_the_agent_is_stopped_are_in_the_inventory_afterwar
 fn three_hundred_events_while_the_link_is_cut_are_in_the_inventory_afterwards() {
     scenario(async |world| {
         let controller = world.controller().await?;
-        let proxy = TcpProxy::start(controller.agents).await?;
-        let spec = AgentSpec::new(world, &controller, "web-1")?;
-        let spec = AgentSpec { controller: proxy.address().to_string(), ..spec };
-        let _agent = world.join(&controller, spec).await?;
+        let (proxy, _agent) = world.agent_behind_proxy(&controller, "web-1").await?;
         let docker = world.docker();
 
         proxy.refuse();

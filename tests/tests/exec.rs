@@ -10,8 +10,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use dockctl_api::v1::CreateJoinTokenRequest;
 use dockctl_tests::{
-    AgentSpec, Container, Dockctl, Docker, LONG, Nobody, Process, Signal, TcpProxy, await_until,
-    scenario,
+    AgentSpec, Container, Dockctl, Docker, LONG, Nobody, Process, Signal, await_until, scenario,
 };
 use tokio::task::spawn_blocking;
 
@@ -34,9 +33,7 @@ async fn processes(docker: &Docker, container: &str, text: &str, count: usize) -
 #[test]
 fn output_and_exit_code_are_dockers_own() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let (docker, dockctl) = (world.docker(), controller.dockctl().await?);
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
         let app = idle(&docker).await?.name;
         let at_host = format!("web-1/{app}");
         fs::write(world.logs().join("env"), "# comment\nFILE=from the file\nBOTH=file\n")?;
@@ -79,9 +76,7 @@ fn output_and_exit_code_are_dockers_own() {
 #[test]
 fn what_docker_refuses_is_refused_with_the_hosts_name() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let (docker, dockctl) = (world.docker(), controller.dockctl().await?);
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
         let stopped = docker.run("stopped", "true").await?.name;
         docker.cli(&["wait", &stopped]).await?;
         let at_host = format!("web-1/{stopped}");
@@ -172,10 +167,7 @@ const STUBBORN: &str = "trap '' HUP TERM; echo ready; while :; do sleep 1; done"
 fn a_command_ends_when_its_caller_has_gone() {
     scenario(async |world| {
         let controller = world.controller().await?;
-        let proxy = TcpProxy::start(controller.agents).await?;
-        let spec = AgentSpec::new(world, &controller, "web-1")?;
-        let spec = AgentSpec { controller: proxy.address().to_string(), ..spec };
-        let _agent = world.join(&controller, spec).await?;
+        let (proxy, _agent) = world.agent_behind_proxy(&controller, "web-1").await?;
         let (docker, dockctl) = (world.docker(), controller.dockctl().await?);
         let app = idle(&docker).await?.name;
         let at_host = format!("web-1/{app}");
@@ -193,10 +185,7 @@ fn a_command_ends_when_its_caller_has_gone() {
             let said = caller.log()?;
             ensure!(said.contains(&at_host) && said.contains("the session broke off"), "{said}");
             processes(&docker, &app, "trap", 0).await?;
-            await_until("the link", LONG, async || {
-                dockctl.ok(&["ping", "web-1"]).await.map(|_| Some(()))
-            })
-            .await?;
+            dockctl.await_host("web-1").await?;
         }
         Ok(())
     });
@@ -228,9 +217,7 @@ fn an_agent_without_any_right_ends_commands_as_well() {
 #[test]
 fn a_signal_is_the_commands() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let (docker, dockctl) = (world.docker(), controller.dockctl().await?);
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
         let app = idle(&docker).await?.name;
         let at_host = format!("web-1/{app}");
         let polite = "trap 'echo told; exit 7' INT; echo ready; while :; do sleep 0.1; done";

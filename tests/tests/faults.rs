@@ -7,9 +7,7 @@ use dockctl_api::{
     error::{MAYBE_RAN, RAN, metadata_of, reason, reason_of},
     v1::{AgentState, ListContainersRequest, StopContainerRequest},
 };
-use dockctl_tests::{
-    AgentSpec, DockerProxy, LONG, TcpProxy, await_until, inventory_is_dockers, scenario,
-};
+use dockctl_tests::{DockerProxy, LONG, await_until, inventory_is_dockers, scenario};
 use tonic::Code;
 
 const IDLE: &str = "exec sleep 100000";
@@ -38,10 +36,7 @@ fn agent_kill_9_comes_back_as_itself_and_leaves_the_containers_alone() {
 fn a_call_on_a_link_that_dies_says_that_it_may_have_run() {
     scenario(async |world| {
         let controller = world.controller().await?;
-        let proxy = TcpProxy::start(controller.agents).await?;
-        let spec = AgentSpec::new(world, &controller, "web-1")?;
-        let spec = AgentSpec { controller: proxy.address().to_string(), ..spec };
-        let _agent = world.join(&controller, spec).await?;
+        let (proxy, _agent) = world.agent_behind_proxy(&controller, "web-1").await?;
         let container = world.docker().run("c", IDLE).await?;
         let mut api = controller.admin().await?.containers();
 
@@ -60,10 +55,7 @@ fn a_call_on_a_link_that_dies_says_that_it_may_have_run() {
 fn what_happened_while_the_link_was_down_is_in_the_inventory_afterwards() {
     scenario(async |world| {
         let controller = world.controller().await?;
-        let proxy = TcpProxy::start(controller.agents).await?;
-        let spec = AgentSpec::new(world, &controller, "web-1")?;
-        let spec = AgentSpec { controller: proxy.address().to_string(), ..spec };
-        let _agent = world.join(&controller, spec).await?;
+        let (proxy, _agent) = world.agent_behind_proxy(&controller, "web-1").await?;
         let docker = world.docker();
         let dies = docker.run("dies", IDLE).await?;
         let goes = docker.run("goes", IDLE).await?;
@@ -87,9 +79,7 @@ fn with_its_dockerd_down_an_agent_stays_connected_and_says_so() {
     scenario(async |world| {
         let controller = world.controller().await?;
         let mut engine = world.private_dockerd().await?;
-        let spec = AgentSpec::new(world, &controller, "web-1")?;
-        let spec = AgentSpec { docker: engine.docker().host().to_owned(), ..spec };
-        let _agent = world.join(&controller, spec).await?;
+        let _agent = world.agent_at(&controller, "web-1", engine.docker().host()).await?;
         let container = engine.docker().run("c", IDLE).await?;
         inventory_is_dockers(&controller, engine.docker()).await?;
 
@@ -125,9 +115,7 @@ fn an_agent_that_starts_before_its_dockerd_waits_for_it() {
         let mut engine = world.private_dockerd().await?;
         engine.docker().run("c", IDLE).await?;
         engine.stop().await?;
-        let spec = AgentSpec::new(world, &controller, "web-1")?;
-        let spec = AgentSpec { docker: engine.docker().host().to_owned(), ..spec };
-        let _agent = world.join(&controller, spec).await?;
+        let _agent = world.agent_at(&controller, "web-1", engine.docker().host()).await?;
         engine.start().await?;
         inventory_is_dockers(&controller, engine.docker()).await
     });
@@ -139,8 +127,7 @@ fn a_socket_proxy_that_refuses_a_call_is_told_with_that_call() {
         let controller = world.controller().await?;
         let docker = world.docker();
         let proxy = DockerProxy::start(docker.host()).await?;
-        let spec = AgentSpec::new(world, &controller, "web-1")?;
-        let _agent = world.join(&controller, AgentSpec { docker: proxy.url(), ..spec }).await?;
+        let _agent = world.agent_at(&controller, "web-1", &proxy.url()).await?;
         let container = docker.run("c", "echo hello; exec sleep 100000").await?;
         inventory_is_dockers(&controller, &docker).await?;
         let dockctl = controller.dockctl().await?;

@@ -1,22 +1,29 @@
-//! Sessions whose caller goes at any moment leave nothing behind: no exec, no socket.
+//! Calls whose caller goes at any moment leave nothing behind: no exec, no socket, no task.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::ensure;
 use dockctl_api::v1::{
-    AttachRequest, AttachStart, ExecRequest, ExecStart, TerminalSize, attach_request, exec_request,
+    AttachRequest, AttachStart, BuildImageRequest, ExecRequest, ExecStart, ImportImageRequest,
+    LoadImagesRequest, SaveImagesRequest, StreamEventsRequest, StreamLogsRequest,
+    StreamStatsRequest, TerminalSize, attach_request, exec_request,
 };
-use dockctl_tests::{Api, LONG, await_until, rounds, scenario};
+use dockctl_tests::{Api, Held, IMAGE, LONG, await_until, counting_script, rounds, scenario};
 use futures_util::{Stream, StreamExt as _, stream};
 use tokio::sync::oneshot;
+use tonic::{Response, Status, Streaming};
 
 /// At the latest this long after its beginning a session is given up: some before the command is
 /// created, some while it is started, most while it runs.
 const LATEST: u64 = 400;
 
+/// How long after its beginning a call is given up.
+fn moment() -> Duration {
+    Duration::from_micros(u64::from_le_bytes(dockctl_api::random()) % (LATEST * 1000))
+}
+
 /// One session that is given up at a random moment.
 async fn aborted(api: &Api, container: &str, n: usize) {
-    let moment = u64::from_le_bytes(dockctl_api::random()) % (LATEST * 1000);
     // A caller who goes takes his input with him, which else would keep the call open on his own side.
     let (_input, rest) = oneshot::channel::<()>();
     let session = async {
@@ -55,17 +62,12 @@ async fn aborted(api: &Api, container: &str, n: usize) {
         while output.message().await?.is_some() {}
         Ok::<_, tonic::Status>(())
     };
-    let _ = tokio::time::timeout(Duration::from_micros(moment), session).await;
+    let _ = tokio::time::timeout(moment(), session).await;
 }
 
 /// A stream of nothing that ends with the sender.
 fn until<T: Send + 'static>(end: oneshot::Receiver<()>) -> impl Stream<Item = T> + Send + 'static {
     stream::pending().take_until(end)
-}
-
-/// The files and sockets that a process has open.
-fn open_files(pid: u32) -> Result<usize> {
-    Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
 }
 
 #[test]
@@ -92,17 +94,85 @@ fn a_thousand_sessions_given_up_at_any_moment_leave_nothing_behind() {
             .await
         };
         quiet().await?;
-        let before = [open_files(agent.process.pid())?, open_files(controller.process.pid())?];
+        let before = Held::by(&controller, &agent).await?;
 
         let many = rounds(100, 1000);
         let sessions = (0..many).map(|n| aborted(&api, &app, n));
         stream::iter(sessions).buffer_unordered(8).collect::<Vec<()>>().await;
         quiet().await?;
-        await_until("the sockets to be closed", LONG, async || {
-            let now = [open_files(agent.process.pid())?, open_files(controller.process.pid())?];
-            ensure!(now[0] <= before[0] && now[1] <= before[1], "{now:?}, and {before:?} before");
-            Ok(Some(()))
-        })
-        .await
+        before.again(&controller, &agent).await
+    });
+}
+
+/// One stream that is given up at a random moment.
+async fn given_up(api: &Api, container: &str, n: usize) {
+    let (_input, rest) = oneshot::channel::<()>();
+    let web = || "web-1".to_owned();
+    let stream = async {
+        match n % 10 {
+            0 | 1 => {
+                let agent = if n.is_multiple_of(2) { web() } else { String::new() };
+                let (container, follow) = (container.to_owned(), true);
+                let request = StreamLogsRequest { agent, container, follow, ..Default::default() };
+                drain(api.containers().stream_logs(request).await?).await
+            }
+            2 | 3 => {
+                let agent = if n.is_multiple_of(2) { web() } else { String::new() };
+                let request = StreamStatsRequest { agent, ..Default::default() };
+                drain(api.containers().stream_stats(request).await?).await
+            }
+            4 | 5 => {
+                let agent = if n.is_multiple_of(2) { web() } else { String::new() };
+                let request = StreamEventsRequest { agent, ..Default::default() };
+                drain(api.system().stream_events(request).await?).await
+            }
+            6 => {
+                let images = vec![IMAGE.to_owned()];
+                drain(api.images().save_images(SaveImagesRequest { agent: web(), images }).await?)
+                    .await
+            }
+            7 => {
+                let data = vec![0; 64 << 10].into();
+                let first = LoadImagesRequest { agent: web(), data };
+                let input = stream::iter([first]).chain(until(rest));
+                drain(api.images().load_images(input).await?).await
+            }
+            8 => {
+                let data = vec![0; 64 << 10].into();
+                let first = ImportImageRequest { agent: web(), data, ..Default::default() };
+                let input = stream::iter([first]).chain(until(rest));
+                drain(api.images().import_image(input).await?).await
+            }
+            _ => {
+                let data = vec![0; 64 << 10].into();
+                let first = BuildImageRequest { agent: web(), data, ..Default::default() };
+                let input = stream::iter([first]).chain(until(rest));
+                drain(api.images().build_image(input).await?).await
+            }
+        }
+    };
+    let _ = tokio::time::timeout(moment(), stream).await;
+}
+
+/// Reads a stream to its end.
+async fn drain<T>(answer: Response<Streaming<T>>) -> Result<(), Status> {
+    let mut messages = answer.into_inner();
+    while messages.message().await?.is_some() {}
+    Ok(())
+}
+
+#[test]
+fn a_thousand_streams_given_up_at_any_moment_leave_nothing_behind() {
+    scenario(async |world| {
+        let (controller, agent, docker, _dockctl) = world.one_host("web-1").await?;
+        let app = docker.run("app", counting_script()).await?.name;
+        let api = controller.admin().await?;
+        for n in 0..10 {
+            given_up(&api, &app, n).await;
+        }
+        let before = Held::by(&controller, &agent).await?;
+        let streams = (0..rounds(100, 1000)).map(|n| given_up(&api, &app, n));
+        stream::iter(streams).buffer_unordered(8).collect::<Vec<()>>().await;
+        before.again(&controller, &agent).await
     });
 }

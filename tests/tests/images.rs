@@ -1,11 +1,9 @@
 //! Images of a host: names, archives, registries, and the way from one host to another.
 
-use std::{fs, io::Write as _, process::Stdio};
+use std::{fs, io::Write as _};
 
 use anyhow::{Context, Result, ensure};
-use dockctl_tests::{
-    AgentSpec, Dockctl, Docker, IMAGE, LONG, Process, REGISTRY_LOGIN, World, await_until, scenario,
-};
+use dockctl_tests::{Docker, IMAGE, LONG, Process, REGISTRY_LOGIN, World, await_until, scenario};
 use serde_json::Value;
 
 /// A tar archive with one file in it.
@@ -53,32 +51,17 @@ async fn made(world: &World, docker: &Docker, name: &str) -> Result<String> {
     Ok(image)
 }
 
-async fn run_with_bytes(dockctl: &Dockctl<'_>, arguments: &[&str], input: &[u8]) -> Result<String> {
-    let mut command = dockctl.command(arguments)?;
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    let (mut stdin, input) = (child.stdin.take().context("no stdin")?, input.to_vec());
-    let writer = std::thread::spawn(move || stdin.write_all(&input));
-    let output = tokio::task::spawn_blocking(move || child.wait_with_output()).await??;
-    let _ = writer.join();
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{arguments:?}: {said}");
-    Ok(String::from_utf8(output.stdout)?)
-}
-
 #[test]
 fn an_image_is_imported_tagged_shown_and_removed_in_dockers_words() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let dockctl = controller.dockctl().await?;
-        let docker = world.docker();
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
         let _tidy = world.tidy(&docker);
 
         let image = format!("{}:1", world.own("made"));
         let arguments =
             ["import", "-m", "by hand", "-c", "CMD [\"x\"]", "-", &image, "--on", "web-1"];
-        let said = run_with_bytes(&dockctl, &arguments, &archive(world, 5_000).await?).await?;
+        let archive = archive(world, 5_000).await?;
+        let said = dockctl.run_with_input(&arguments, archive).await?.done()?;
         let made = id(&docker, &image).await?;
         ensure!(said.trim() == made, "{said:?} is not {made}");
         let template = "{{.Comment}} {{.Config.Cmd}}";
@@ -124,15 +107,13 @@ fn an_image_is_imported_tagged_shown_and_removed_in_dockers_words() {
 #[test]
 fn a_prune_asks_first_and_removes_only_what_fits() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let dockctl = controller.dockctl().await?;
-        let docker = world.docker();
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
         let _tidy = world.tidy(&docker);
         let label = format!("prune={}", world.prefix());
         let change = format!("LABEL {label}");
         let archive = archive(world, 5_000).await?;
-        let id = run_with_bytes(&dockctl, &["import", "-c", &change, "-"], &archive).await?;
+        let import = ["import", "-c", &change, "-"];
+        let id = dockctl.run_with_input(&import, archive).await?.done()?;
         let filter = format!("label={label}");
 
         let said = dockctl.run(&["images", "prune", "--filter", &filter]).await?.failed(2)?;
@@ -152,10 +133,7 @@ fn a_prune_asks_first_and_removes_only_what_fits() {
 #[test]
 fn a_saved_image_is_loaded_again_as_itself() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let dockctl = controller.dockctl().await?;
-        let docker = world.docker();
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
         let _tidy = world.tidy(&docker);
         let image = made(world, &docker, "saved").await?;
         let before = id(&docker, &image).await?;
@@ -172,7 +150,7 @@ fn a_saved_image_is_loaded_again_as_itself() {
         let saved = dockctl.run(&["images", "save", &image]).await?;
         ensure!(saved.code == 0 && saved.stdout.len() > 5_000, "{}", saved.stderr);
         docker.cli(&["rmi", &image]).await?;
-        run_with_bytes(&dockctl, &["load"], &saved.stdout).await?;
+        dockctl.run_with_input(&["load"], &saved.stdout).await?.done()?;
         ensure!(id(&docker, &image).await? == before, "it came back as another");
 
         let said = dockctl.run(&["save", "-o", path, "no-such-image:1"]).await?.failed(4)?;
@@ -195,10 +173,7 @@ fn a_saved_image_is_loaded_again_as_itself() {
 #[test]
 fn a_hang_up_is_no_end_of_an_archive_and_leaves_no_socket() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let agent = world.agent(&controller, "web-1").await?;
-        let dockctl = controller.dockctl().await?;
-        let docker = world.docker();
+        let (_controller, agent, docker, dockctl) = world.one_host("web-1").await?;
         let _tidy = world.tidy(&docker);
         dockctl.ok(&["ping", "web-1"]).await?;
         let idle = agent.process.sockets()?;
@@ -234,9 +209,7 @@ fn a_transfer_moves_an_image_without_a_registry_and_in_little_memory() {
         let controller = world.controller().await?;
         let web = world.agent(&controller, "web-1").await?;
         let private = world.private_dockerd().await?;
-        let mut spec = AgentSpec::new(world, &controller, "db-1")?;
-        spec.docker = private.docker().host().to_owned();
-        let db = world.join(&controller, spec).await?;
+        let db = world.agent_at(&controller, "db-1", private.docker().host()).await?;
         let dockctl = controller.dockctl().await?;
         let docker = world.docker();
         let _tidy = world.tidy(&docker);
@@ -251,6 +224,10 @@ fn a_transfer_moves_an_image_without_a_registry_and_in_little_memory() {
         let said = dockctl.ok(&transfer).await?;
         ensure!(said.contains(&format!("db-1: {image} has arrived as {}", &here[7..19])), "{said}");
         ensure!(id(private.docker(), &image).await? == here, "it arrived as another");
+        let removed = private.docker().cli(&["rmi", &image]).await?;
+        ensure!(removed.contains("Deleted"), "{removed}");
+        let peak = dockctl.peak_memory(&transfer).await?;
+        ensure!(peak <= 64, "dockctl took {peak} MiB");
         let said = dockctl.json(&transfer).await?;
         ensure!(said[0]["moved"] == false && said[0]["id"] == here, "{said}");
 
@@ -261,9 +238,9 @@ fn a_transfer_moves_an_image_without_a_registry_and_in_little_memory() {
         ensure!(said.contains("is there already"), "{said}");
         ensure!(id(private.docker(), &other).await? == here);
 
-        for (name, process) in [("web-1", &web.process), ("db-1", &db.process)] {
+        for process in [&web.process, &db.process, &controller.process] {
             let peak = process.peak_memory()?;
-            ensure!(peak < 64, "{name} took {peak} MiB");
+            ensure!(peak <= 64, "{process:?} took {peak} MiB");
         }
         let said = dockctl.run(&["images", "transfer", "web-1", "db-1", "no-such:1"]).await?;
         let said = said.failed(4)?;
@@ -278,10 +255,7 @@ fn a_transfer_moves_an_image_without_a_registry_and_in_little_memory() {
 #[test]
 fn push_and_pull_go_through_a_registry() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let dockctl = controller.dockctl().await?;
-        let docker = world.docker();
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
         let _tidy = world.tidy(&docker);
         let registry = world.registry(false).await?;
         let small = made(world, &docker, "pushed").await?;
@@ -352,10 +326,7 @@ fn a_pull_on_many_hosts_is_summed_up() {
 #[test]
 fn what_a_run_misses_is_pulled_and_stdout_stays_the_containers() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let dockctl = controller.dockctl().await?;
-        let docker = world.docker();
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
         let _tidy = world.tidy(&docker);
         let registry = world.registry(false).await?;
         let image = format!("{}/{}:1", registry.address, world.own("wanted"));
@@ -382,10 +353,7 @@ fn what_a_run_misses_is_pulled_and_stdout_stays_the_containers() {
 #[test]
 fn a_login_is_the_users_own_and_shows_up_nowhere() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let agent = world.agent(&controller, "web-1").await?;
-        let dockctl = controller.dockctl().await?;
-        let docker = world.docker();
+        let (controller, agent, docker, dockctl) = world.one_host("web-1").await?;
         let _tidy = world.tidy(&docker);
         let registry = world.registry(true).await?;
         let small = made(world, &docker, "locked").await?;
@@ -467,10 +435,7 @@ fn a_pull_that_nobody_waits_for_ends_at_the_engine() {
 #[test]
 fn the_image_of_the_tests_is_shown_with_its_layers_as_docker_counts_them() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let dockctl = controller.dockctl().await?;
-        let docker = world.docker();
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
         let layers = dockctl.json(&["history", IMAGE]).await?;
         let ids = docker.cli(&["history", "--no-trunc", "-q", IMAGE]).await?;
         let shown: Vec<&str> =

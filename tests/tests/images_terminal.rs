@@ -1,46 +1,22 @@
 //! What a person sees and is asked at a terminal, which `script` makes.
 
-use std::{io::Write as _, process::Command, process::Stdio};
-
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use dockctl_tests::{Dockctl, IMAGE, scenario};
 
-/// Runs dockctl at a terminal with these keys; what the terminal showed, and the exit code.
+/// What a terminal shows of dockctl with these keys, and the exit code.
 async fn at_terminal(
     dockctl: &Dockctl<'_>,
     arguments: &[&str],
     keys: &str,
 ) -> Result<(String, i32)> {
-    let inner = dockctl.command(arguments)?;
-    let words = [inner.get_program()].into_iter().chain(inner.get_args());
-    let words: Vec<String> = words.map(|w| format!("'{}'", w.to_string_lossy())).collect();
-    let mut command = Command::new("script");
-    command.args(["-qefc", &words.join(" "), "/dev/null"]);
-    for (key, value) in inner.get_envs() {
-        command.env(key, value.unwrap_or_default());
-    }
-    let mut child =
-        command.env("TERM", "xterm").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-    let mut stdin = child.stdin.take().context("no stdin")?;
-    stdin.write_all(keys.as_bytes())?;
-    // The terminal stays until dockctl has ended.
-    let output = tokio::task::spawn_blocking(move || {
-        let output = child.wait_with_output();
-        drop(stdin);
-        output
-    })
-    .await??;
-    let shown = String::from_utf8_lossy(&output.stdout).into_owned();
-    Ok((shown, output.status.code().unwrap_or(-1)))
+    let output = dockctl.on_a_terminal(arguments, keys, true).await?;
+    Ok((String::from_utf8_lossy(&output.stdout).into_owned(), output.code))
 }
 
 #[test]
 fn layers_are_redrawn_in_place() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let dockctl = controller.dockctl().await?;
-        let docker = world.docker();
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
         let _tidy = world.tidy(&docker);
         let registry = world.registry(false).await?;
         let image = format!("{}/{}:1", registry.address, world.own("seen"));
@@ -60,15 +36,12 @@ fn layers_are_redrawn_in_place() {
 #[test]
 fn a_prune_says_what_it_will_remove_and_takes_no_for_an_answer() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let dockctl = controller.dockctl().await?;
-        let docker = world.docker();
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
         let _tidy = world.tidy(&docker);
         let name = world.own("asked");
-        let (key, value) = docker.label();
-        docker.cli(&["volume", "create", "--label", &format!("{key}={value}"), &name]).await?;
-        let filter = format!("label={key}={value}");
+        let label = docker.selector();
+        docker.cli(&["volume", "create", "--label", &label, &name]).await?;
+        let filter = format!("label={label}");
         let prune = ["volumes", "prune", "-a", "--filter", &filter];
 
         let (shown, code) = at_terminal(&dockctl, &prune, "n\n").await?;

@@ -3,8 +3,8 @@
 use anyhow::{Result, ensure};
 use dockctl_api::v1::{AgentState, StreamLogsRequest};
 use dockctl_tests::{
-    AgentSpec, Container, Controller, Docker, DockerProxy, LONG, Running, TcpProxy, await_until,
-    consecutive_lines, counting_script, scenario,
+    Container, Controller, Docker, DockerProxy, LONG, Running, await_until, consecutive_lines,
+    counting_script, scenario,
 };
 
 /// Every way in which a program can write a log.
@@ -26,10 +26,7 @@ async fn ended(docker: &Docker, options: &[&str], script: &str) -> Result<Contai
 #[test]
 fn a_whole_log_is_byte_exact_with_standard_output_and_error_apart() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let dockctl = controller.dockctl().await?;
-        let docker = world.docker();
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
         let name = ended(&docker, &[], NASTY).await?.name;
         for flags in [
             &[][..],
@@ -109,10 +106,7 @@ async fn goes_on(follow: &Running) -> Result<()> {
 fn a_follow_goes_on_through_a_link_that_is_cut_again_and_again() {
     scenario(async |world| {
         let controller = world.controller().await?;
-        let proxy = TcpProxy::start(controller.agents).await?;
-        let spec = AgentSpec::new(world, &controller, "web-1")?;
-        let spec = AgentSpec { controller: proxy.address().to_string(), ..spec };
-        let _agent = world.join(&controller, spec).await?;
+        let (proxy, _agent) = world.agent_behind_proxy(&controller, "web-1").await?;
         let container = world.docker().run("count", counting_script()).await?;
         let follow = start_follow(&controller, &container).await?;
         follow.wait_for_lines(50).await?;
@@ -159,8 +153,7 @@ fn who_hangs_up_frees_the_engine() {
         let controller = world.controller().await?;
         let docker = world.docker();
         let proxy = DockerProxy::start(docker.host()).await?;
-        let spec = AgentSpec::new(world, &controller, "web-1")?;
-        let _agent = world.join(&controller, AgentSpec { docker: proxy.url(), ..spec }).await?;
+        let _agent = world.agent_at(&controller, "web-1", &proxy.url()).await?;
         let container = docker.run("count", counting_script()).await?;
         let mut follow = start_follow(&controller, &container).await?;
         follow.wait_for_lines(10).await?;

@@ -5,17 +5,10 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, ensure};
 use dockctl_api::v1::AgentState;
 use dockctl_tests::{
-    AgentSpec, Dockctl, Docker, LONG, TcpProxy, await_until, consecutive_lines, counting_script,
-    scenario,
+    Dockctl, Docker, LONG, await_until, consecutive_lines, counting_script, scenario,
 };
 
 const IDLE: &str = "exec sleep 100000";
-
-/// The selector of the scenario's own containers.
-fn mine(docker: &Docker) -> String {
-    let (key, value) = docker.label();
-    format!("{key}={value}")
-}
 
 /// Waits until the fleet's list has so many containers of a selector.
 async fn listed(dockctl: &Dockctl<'_>, selector: &str, count: usize) -> Result<()> {
@@ -58,7 +51,7 @@ fn the_logs_of_a_selection_come_whole_each_line_with_its_host_and_container() {
             docker.cli(&["wait", name]).await?;
         }
         let dockctl = controller.dockctl().await?;
-        let mine = mine(&docker);
+        let mine = docker.selector();
         listed(&dockctl, &mine, 9).await?;
 
         let output = dockctl.run(&["logs", "-a", "-l", &mine, "--on", "web-*"]).await?;
@@ -101,14 +94,11 @@ fn the_logs_of_a_selection_come_whole_each_line_with_its_host_and_container() {
 fn a_followed_selection_takes_in_what_starts_and_goes_on_through_cut_links() {
     scenario(async |world| {
         let controller = world.controller().await?;
-        let proxy = TcpProxy::start(controller.agents).await?;
-        let spec = AgentSpec::new(world, &controller, "web-1")?;
-        let spec = AgentSpec { controller: proxy.address().to_string(), ..spec };
-        let _agent = world.join(&controller, spec).await?;
+        let (proxy, _agent) = world.agent_behind_proxy(&controller, "web-1").await?;
         let docker = world.docker();
         let first = docker.run("first", counting_script()).await?.name;
         let dockctl = controller.dockctl().await?;
-        let mine = mine(&docker);
+        let mine = docker.selector();
         listed(&dockctl, &mine, 1).await?;
         let follow = dockctl.start(&["logs", "-f", "-l", &mine])?;
         let count = async |name: &str, more: usize| -> Result<usize> {
@@ -158,7 +148,7 @@ fn an_action_on_a_selection_asks_acts_and_sums_up_with_the_failures_at_the_end()
         let docker = world.docker();
         let (a, b) = (docker.run("a", IDLE).await?.name, docker.run("b", IDLE).await?.name);
         let dockctl = controller.dockctl().await?;
-        let mine = mine(&docker);
+        let mine = docker.selector();
         listed(&dockctl, &mine, 2).await?;
         let states = async || docker.cli(&["inspect", "-f", "{{.State.Running}}", &a, &b]).await;
 
@@ -228,7 +218,7 @@ fn lists_samples_and_events_can_be_of_some_hosts_and_some_containers() {
         let chosen = docker.run_with(&["--label", "pick=me"], "chosen", IDLE).await?;
         let other = docker.run("other", IDLE).await?;
         let dockctl = controller.dockctl().await?;
-        listed(&dockctl, &mine(&docker), 6).await?;
+        listed(&dockctl, &docker.selector(), 6).await?;
         let hosts = |text: &str, name: &str| {
             let rows = text.lines().filter(|line| line.contains(name));
             let mut hosts: Vec<_> =
@@ -237,7 +227,7 @@ fn lists_samples_and_events_can_be_of_some_hosts_and_some_containers() {
             hosts.dedup();
             hosts
         };
-        let pick = format!("pick=me,{}", mine(&docker));
+        let pick = format!("pick=me,{}", docker.selector());
         let ps = dockctl.ok(&["ps", "--on", "web-*,db-1", "-l", &pick]).await?;
         ensure!(
             hosts(&ps, &chosen.name) == ["db-1", "web-1", "web-2"] && !ps.contains(&other.name),
@@ -299,14 +289,11 @@ fn lists_samples_and_events_can_be_of_some_hosts_and_some_containers() {
 #[test]
 fn a_lists_age_is_right_though_the_inventory_is_older() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let docker = world.docker();
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
         let container = docker.run("c", IDLE).await?;
-        let dockctl = controller.dockctl().await?;
-        listed(&dockctl, &mine(&docker), 1).await?;
+        listed(&dockctl, &docker.selector(), 1).await?;
         let status = async || -> Result<String> {
-            let all = dockctl.ok(&["ps", "-a", "-l", &mine(&docker)]).await?;
+            let all = dockctl.ok(&["ps", "-a", "-l", &docker.selector()]).await?;
             let row = all.lines().find(|l| l.contains(&container.name)).context("not listed")?;
             Ok(row.to_owned())
         };
@@ -362,12 +349,9 @@ async fn hostile(docker: &Docker) -> Result<String> {
 #[test]
 fn what_containers_say_never_steers_a_terminal() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let docker = world.docker();
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
         let name = hostile(&docker).await?;
-        let dockctl = controller.dockctl().await?;
-        let mine = mine(&docker);
+        let mine = docker.selector();
         listed(&dockctl, &mine, 1).await?;
         let one = format!("web-1/{name}");
         await_until("its whole log", LONG, async || {
@@ -408,7 +392,7 @@ fn lists_keep_to_the_width_of_the_terminal_and_are_whole_when_piped() {
         let docker = world.docker();
         docker.run(&"long".repeat(20), IDLE).await?;
         let dockctl = controller.dockctl().await?;
-        listed(&dockctl, &mine(&docker), 1).await?;
+        listed(&dockctl, &docker.selector(), 1).await?;
         agent.process.kill9()?;
         controller.await_state("web-1", AgentState::Offline).await?;
         for arguments in [&["ps", "--no-color"][..], &["agents", "ls", "--no-color"]] {

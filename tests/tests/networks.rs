@@ -7,14 +7,10 @@ use serde_json::Value;
 #[test]
 fn networks_are_made_shown_used_and_removed_in_dockers_words() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let dockctl = controller.dockctl().await?;
-        let docker = world.docker();
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
         let _tidy = world.tidy(&docker);
         let name = world.own("net");
-        let (key, value) = docker.label();
-        let label = format!("{key}={value}");
+        let label = docker.selector();
 
         let id =
             dockctl.ok(&["networks", "create", "--internal", "--label", &label, &name]).await?;
@@ -61,10 +57,7 @@ fn networks_are_made_shown_used_and_removed_in_dockers_words() {
 #[test]
 fn address_ranges_are_the_users_choice() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let dockctl = controller.dockctl().await?;
-        let docker = world.docker();
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
         let _tidy = world.tidy(&docker);
         let name = world.own("ranged");
         let range = ["--subnet", "10.213.7.0/24", "--gateway", "10.213.7.9"];

@@ -6,9 +6,7 @@ use dockctl_api::{
     error::{reason, reason_of},
     v1::{AgentState, ForwardPortRequest},
 };
-use dockctl_tests::{
-    Container, Dockctl, IMAGE, LONG, Running, SHORT, Signal, World, await_until, rounds, scenario,
-};
+use dockctl_tests::{Dockctl, Held, LONG, Running, SHORT, Signal, await_until, rounds, scenario};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -20,17 +18,6 @@ use tonic::Code;
 
 /// Port 7 gives back what it gets, 8 counts it after its end.
 const SERVERS: &str = "nc -ll -p 7 -e cat & nc -ll -p 8 -e wc -c & exec sleep 100000";
-
-/// A container on a network of that kind.
-async fn on(world: &World, network: &str, name: &str, script: &str) -> Result<Container> {
-    let docker = world.docker();
-    let (key, value) = docker.label();
-    let name = format!("{}-{name}", world.prefix());
-    let label = format!("{key}={value}");
-    let begin = ["run", "-d", "--init", "--network", network, "--label", &label, "--name", &name];
-    let id = docker.cli(&[&begin[..], &[IMAGE, "sh", "-c", script]].concat()).await?;
-    Ok(Container { name, id })
-}
 
 /// A running `dockctl port-forward` and where it listens, pair by pair.
 async fn forward(
@@ -63,10 +50,8 @@ async fn echoing(address: &str) -> Result<TcpStream> {
 #[test]
 fn bytes_are_exact_both_ways_and_each_direction_ends_alone() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let dockctl = controller.dockctl().await?;
-        let name = on(world, "bridge", "db", SERVERS).await?.name;
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
+        let name = docker.run_on("bridge", "db", SERVERS).await?.name;
         let reference = format!("web-1/{name}");
         let (mut running, at) = forward(&dockctl, &[&reference, "0:7", "0:8"], 2).await?;
         let told = String::from_utf8(running.stdout()?)?;
@@ -116,10 +101,8 @@ fn bytes_are_exact_both_ways_and_each_direction_ends_alone() {
 #[test]
 fn many_connections_at_once_and_a_refused_one_that_ends_alone() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let dockctl = controller.dockctl().await?;
-        let name = on(world, "bridge", "db", SERVERS).await?.name;
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
+        let name = docker.run_on("bridge", "db", SERVERS).await?.name;
         let (running, at) = forward(&dockctl, &[&format!("web-1/{name}"), "0:7", ":9"], 2).await?;
         let mut open = Vec::new();
         for _ in 0..60 {
@@ -145,17 +128,17 @@ fn many_connections_at_once_and_a_refused_one_that_ends_alone() {
 #[test]
 fn only_a_containers_own_address_is_forwarded_to() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let (docker, dockctl) = (world.docker(), controller.dockctl().await?);
-        let host = on(world, "host", "host", "exec sleep 100000").await?;
-        let none = on(world, "none", "none", "exec sleep 100000").await?;
-        let bridge = on(world, "bridge", "bridge", SERVERS).await?;
-        let shares =
-            on(world, &format!("container:{}", bridge.name), "shares", "exec sleep 100000").await?;
-        let shares_host =
-            on(world, &format!("container:{}", host.name), "hosts", "exec sleep 100000").await?;
-        let stopped = on(world, "bridge", "stopped", "true").await?;
+        let (controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
+        let host = docker.run_on("host", "host", "exec sleep 100000").await?;
+        let none = docker.run_on("none", "none", "exec sleep 100000").await?;
+        let bridge = docker.run_on("bridge", "bridge", SERVERS).await?;
+        let shares = docker
+            .run_on(&format!("container:{}", bridge.name), "shares", "exec sleep 100000")
+            .await?;
+        let shares_host = docker
+            .run_on(&format!("container:{}", host.name), "hosts", "exec sleep 100000")
+            .await?;
+        let stopped = docker.run_on("bridge", "stopped", "true").await?;
         docker.cli(&["wait", &stopped.name]).await?;
 
         let (_shared, at) =
@@ -201,10 +184,8 @@ fn only_a_containers_own_address_is_forwarded_to() {
 #[test]
 fn it_goes_on_when_the_link_is_back() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let mut agent = world.agent(&controller, "web-1").await?;
-        let dockctl = controller.dockctl().await?;
-        let name = on(world, "bridge", "db", SERVERS).await?.name;
+        let (controller, mut agent, docker, dockctl) = world.one_host("web-1").await?;
+        let name = docker.run_on("bridge", "db", SERVERS).await?.name;
         let (running, at) = forward(&dockctl, &[&format!("web-1/{name}"), "0:7"], 1).await?;
         let mut before = echoing(&at[0]).await?;
         agent.process.kill9()?;
@@ -222,21 +203,12 @@ fn it_goes_on_when_the_link_is_back() {
 #[test]
 fn forwards_that_are_hung_up_leave_nothing_behind() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let agent = world.agent(&controller, "web-1").await?;
-        let dockctl = controller.dockctl().await?;
-        let name = on(world, "bridge", "db", SERVERS).await?.name;
+        let (controller, agent, docker, dockctl) = world.one_host("web-1").await?;
+        let name = docker.run_on("bridge", "db", SERVERS).await?.name;
         let (running, at) = forward(&dockctl, &[&format!("web-1/{name}"), "0:7"], 1).await?;
         drop(echoing(&at[0]).await?);
         let mut api = controller.admin().await?.forwards();
-        let count = || {
-            anyhow::Ok([
-                agent.process.open_files()?,
-                controller.process.open_files()?,
-                running.open_files()?,
-            ])
-        };
-        let before = count()?;
+        let (before, here) = (Held::by(&controller, &agent).await?, running.open_files()?);
         for n in 0..rounds(50, 1000) {
             // One hangs up as a client of the API, one as whoever connects to dockctl.
             let (queue, requests) = mpsc::channel(1);
@@ -252,12 +224,10 @@ fn forwards_that_are_hung_up_leave_nothing_behind() {
                 stream.read_u8().await?;
             }
         }
-        await_until("no more sockets than before", LONG, async || {
-            let now = count()?;
-            ensure!(
-                now.iter().zip(&before).all(|(now, before)| now <= before),
-                "{before:?}, {now:?}"
-            );
+        before.again(&controller, &agent).await?;
+        await_until("dockctl's sockets to be closed", LONG, async || {
+            let now = running.open_files()?;
+            ensure!(now <= here, "{now}, and {here} before");
             Ok(Some(()))
         })
         .await

@@ -9,12 +9,6 @@ use serde_json::Value;
 
 const IDLE: [&str; 3] = [IMAGE, "sleep", "100000"];
 
-/// What every container of a scenario needs, so that it goes with the scenario.
-fn marked(docker: &Docker) -> String {
-    let (key, value) = docker.label();
-    format!("{key}={value}")
-}
-
 /// What the engine knows of a container that does not differ between two of the same making.
 async fn made(docker: &Docker, id: &str) -> Result<Value> {
     let text = docker.cli(&["inspect", "--type", "container", id]).await?;
@@ -57,13 +51,11 @@ fn forget_defaults(value: &mut Value) {
 #[test]
 fn a_container_is_what_docker_makes_of_the_same_flags() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let (docker, dockctl) = (world.docker(), controller.dockctl().await?);
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
         let env_file = world.dir("files")?.join("env");
         std::fs::write(&env_file, "# c\nFROM_FILE=1 2\nPATH\n")?;
         let env_file = env_file.to_str().context("a path in UTF-8")?;
-        let label = marked(&docker);
+        let label = docker.selector();
         for flags in [
             &[][..],
             &["-it", "--init", "--rm", "-u", "1:2", "-w", "/tmp", "-h", "web", "--domainname", "d"],
@@ -161,10 +153,8 @@ fn a_container_is_what_docker_makes_of_the_same_flags() {
 #[test]
 fn a_detached_container_runs_on_and_its_id_is_printed() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let (docker, dockctl) = (world.docker(), controller.dockctl().await?);
-        let (label, name) = (marked(&docker), format!("{}-runs", world.prefix()));
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
+        let (label, name) = (docker.selector(), format!("{}-runs", world.prefix()));
         let run = ["run", "-d", "--on", "web-1", "--name", &name, "--label", &label];
         let id = dockctl.ok(&[&run[..], &IDLE].concat()).await?;
         let known =
@@ -179,7 +169,7 @@ fn a_detached_container_runs_on_and_its_id_is_printed() {
 }
 
 async fn run(dockctl: &Dockctl<'_>, docker: &Docker, words: &[&str]) -> Result<Output> {
-    let label = marked(docker);
+    let label = docker.selector();
     dockctl
         .run(&[&["run", "--on", "web-1", "--network", "none", "--label", &label], words].concat())
         .await
@@ -188,14 +178,12 @@ async fn run(dockctl: &Dockctl<'_>, docker: &Docker, words: &[&str]) -> Result<O
 #[test]
 fn a_foreground_container_gives_its_output_and_its_exit_code() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let (docker, dockctl) = (world.docker(), controller.dockctl().await?);
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
         let script = "echo out; echo err >&2; exit 7";
         let ran = run(&dockctl, &docker, &["--rm", IMAGE, "sh", "-c", script]).await?;
         ensure!(ran.code == 7, "{ran:?}");
         ensure!(ran.stdout == b"out\n" && ran.stderr == "err\n", "{ran:?}");
-        let label = format!("label={}", marked(&docker));
+        let label = format!("label={}", docker.selector());
         let left = docker.cli(&["ps", "-aq", "--filter", &label]).await?;
         ensure!(left.is_empty(), "--rm left {left}");
 
@@ -204,7 +192,7 @@ fn a_foreground_container_gives_its_output_and_its_exit_code() {
             run(&dockctl, &docker, &["--rm", IMAGE, "echo", "--rm", "-e", "--config", "x"]).await?;
         ensure!(ran.stdout == b"--rm -e --config x\n", "{ran:?}");
 
-        let label = marked(&docker);
+        let label = docker.selector();
         let cat = ["run", "-i", "--rm", "--label", &label, "--network", "none", IMAGE, "cat"];
         let ran = dockctl.run_with_input(&cat, "to the container\n").await?;
         ensure!(ran.code == 0 && ran.stdout == b"to the container\n", "{ran:?}");
@@ -252,9 +240,7 @@ fn streams_and_the_id_go_where_they_are_wanted() {
 #[test]
 fn no_exit_code_is_lost_however_soon_a_program_ends() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let (docker, dockctl) = (world.docker(), controller.dockctl().await?);
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
         for round in 1..=10 {
             let script = format!("exit {round}");
             let ran = run(&dockctl, &docker, &["--rm", IMAGE, "sh", "-c", &script]).await?;
@@ -267,10 +253,8 @@ fn no_exit_code_is_lost_however_soon_a_program_ends() {
 #[test]
 fn what_cannot_run_is_told_in_dockers_words_and_codes() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let (docker, dockctl) = (world.docker(), controller.dockctl().await?);
-        let label = marked(&docker);
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
+        let label = docker.selector();
         for (flags, words, code, says) in [
             (&[][..], &[IMAGE, "no-such-program"][..], 127, "executable file not found"),
             (&["-d"], &[IMAGE, "no-such-program"], 127, "executable file not found"),
@@ -330,10 +314,8 @@ fn the_host_must_be_named_where_there_are_several() {
 #[test]
 fn a_signal_reaches_the_program_of_a_foreground_container() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let (docker, dockctl) = (world.docker(), controller.dockctl().await?);
-        let (label, name) = (marked(&docker), format!("{}-trap", world.prefix()));
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
+        let (label, name) = (docker.selector(), format!("{}-trap", world.prefix()));
         let script = "trap 'exit 9' TERM; echo ready; while :; do usleep 100000; done";
         let mut running = dockctl.start(&[
             "run", "--on", "web-1", "--name", &name, "--label", &label, IMAGE, "sh", "-c", script,
@@ -352,10 +334,8 @@ fn a_signal_reaches_the_program_of_a_foreground_container() {
 #[test]
 fn a_shell_on_a_terminal_is_local_and_detaching_leaves_it_running() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let (docker, dockctl) = (world.docker(), controller.dockctl().await?);
-        let (label, name) = (marked(&docker), format!("{}-shell", world.prefix()));
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
+        let (label, name) = (docker.selector(), format!("{}-shell", world.prefix()));
         let run = ["run", "-it", "--label", &label];
         let shell = dockctl.command(&[&run[..], &["--rm", IMAGE, "sh"]].concat())?;
         let mut terminal = Terminal::start(&shell, 33, 101)?;

@@ -1,14 +1,12 @@
 //! Sessions on a terminal, which must feel as if the container were here.
 
 use anyhow::{Result, ensure};
-use dockctl_tests::{AgentSpec, LONG, Signal, TcpProxy, Terminal, await_until, scenario};
+use dockctl_tests::{LONG, Signal, Terminal, await_until, scenario};
 
 #[test]
 fn a_shell_on_a_terminal_has_its_size_its_keys_and_its_exit_code() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let (docker, dockctl) = (world.docker(), controller.dockctl().await?);
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
         let app = docker.run("app", "exec sleep 100000").await?.name;
         let shell = dockctl.command(&["exec", "-it", &format!("web-1/{app}"), "sh"])?;
         let mut terminal = Terminal::start(&shell, 33, 101)?;
@@ -49,9 +47,7 @@ fn a_shell_on_a_terminal_has_its_size_its_keys_and_its_exit_code() {
 #[test]
 fn detach_keys_leave_the_command_running() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let (docker, dockctl) = (world.docker(), controller.dockctl().await?);
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
         let app = docker.run_with(&["-dit"], "app", "exec sh").await?.name;
         let at_host = format!("web-1/{app}");
         let left = async |words: &[&str], keys: &str| -> Result<()> {
@@ -85,10 +81,7 @@ fn detach_keys_leave_the_command_running() {
 fn whatever_ends_a_session_the_terminal_is_as_it_was() {
     scenario(async |world| {
         let controller = world.controller().await?;
-        let proxy = TcpProxy::start(controller.agents).await?;
-        let spec = AgentSpec::new(world, &controller, "web-1")?;
-        let spec = AgentSpec { controller: proxy.address().to_string(), ..spec };
-        let _agent = world.join(&controller, spec).await?;
+        let (proxy, _agent) = world.agent_behind_proxy(&controller, "web-1").await?;
         let (docker, dockctl) = (world.docker(), controller.dockctl().await?);
         let app = docker.run_with(&["-it"], "app", "exec sh").await?.name;
         let at_host = format!("web-1/{app}");
@@ -114,10 +107,7 @@ fn whatever_ends_a_session_the_terminal_is_as_it_was() {
             terminal.wait_for(says).await?;
             ensure!(terminal.exit_code().await? == 125, "{words:?}: {}", terminal.shown());
             ensure!(!terminal.is_raw()?, "{words:?}: the terminal stays raw");
-            await_until("the link", LONG, async || {
-                dockctl.ok(&["ping", "web-1"]).await.map(|_| Some(()))
-            })
-            .await?;
+            dockctl.await_host("web-1").await?;
         }
         Ok(())
     });

@@ -7,8 +7,7 @@ use dockctl_tests::{Dockctl, Docker, LONG, Screen, World, await_until, counting_
 const IDLE: &str = "exec sleep 100000";
 
 async fn start(world: &World, dockctl: &Dockctl<'_>, docker: &Docker) -> Result<Screen> {
-    let (key, value) = docker.label();
-    let mut command = dockctl.command(&["top", "-l", &format!("{key}={value}")])?;
+    let mut command = dockctl.command(&["top", "-l", &docker.selector()])?;
     command.env("TERM", "screen");
     Screen::start(world, &command).await
 }

@@ -7,14 +7,10 @@ use serde_json::Value;
 #[test]
 fn volumes_are_made_shown_and_removed_in_dockers_words() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let dockctl = controller.dockctl().await?;
-        let docker = world.docker();
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
         let _tidy = world.tidy(&docker);
         let name = world.own("data");
-        let (key, value) = docker.label();
-        let label = format!("{key}={value}");
+        let label = docker.selector();
 
         let said = dockctl.ok(&["volumes", "create", "--label", &label, &name]).await?;
         ensure!(said == format!("{name}\n"), "{said}");
@@ -57,13 +53,9 @@ fn volumes_are_made_shown_and_removed_in_dockers_words() {
 #[test]
 fn a_system_prune_removes_all_that_is_unused_and_fits() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let dockctl = controller.dockctl().await?;
-        let docker = world.docker();
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
         let _tidy = world.tidy(&docker);
-        let (key, value) = docker.label();
-        let label = format!("{key}={value}");
+        let label = docker.selector();
         let ended = docker.run("ended", "true").await?;
         docker.cli(&["wait", &ended.name]).await?;
         let runs = docker.run("runs", "exec sleep 100000").await?;
@@ -100,10 +92,7 @@ fn a_system_prune_removes_all_that_is_unused_and_fits() {
 #[test]
 fn the_disk_is_told_as_the_engine_tells_it() {
     scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let dockctl = controller.dockctl().await?;
-        let docker = world.docker();
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
         let _tidy = world.tidy(&docker);
         let name = world.own("measured");
         docker.cli(&["volume", "create", &name]).await?;

@@ -40,6 +40,9 @@ async fn metrics(State(this): State<Metrics>) -> String {
     let count = |n: usize| f64::from(u32::try_from(n).unwrap_or(u32::MAX));
     metrics::gauge!("dockctl_agents", "state" => "connected").set(count(connected));
     metrics::gauge!("dockctl_agents", "state" => "offline").set(count(all - connected));
+    // What calls have left, if they have, is seen here.
+    let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    metrics::gauge!("dockctl_tasks").set(count(tasks));
     this.recorder.run_upkeep();
     this.recorder.render()
 }

@@ -87,38 +87,6 @@ impl AgentService for Service {
         Ok(Response::new(CreateJoinTokenResponse { token, join_token: Some(record), agents_port }))
     }
 
-    async fn watch_agents(
-        &self,
-        _: Request<WatchAgentsRequest>,
-    ) -> Answer<Boxed<WatchAgentsResponse>> {
-        Err(Status::unimplemented(""))
-    }
-
-    async fn list_join_tokens(
-        &self,
-        _: Request<ListJoinTokensRequest>,
-    ) -> Answer<ListJoinTokensResponse> {
-        Err(Status::unimplemented(""))
-    }
-
-    async fn delete_join_token(
-        &self,
-        _: Request<DeleteJoinTokenRequest>,
-    ) -> Answer<DeleteJoinTokenResponse> {
-        Err(Status::unimplemented(""))
-    }
-
-    async fn update_agent_labels(
-        &self,
-        _: Request<UpdateAgentLabelsRequest>,
-    ) -> Answer<UpdateAgentLabelsResponse> {
-        Err(Status::unimplemented(""))
-    }
-
-    async fn revoke_agent(&self, _: Request<RevokeAgentRequest>) -> Answer<RevokeAgentResponse> {
-        Err(Status::unimplemented(""))
-    }
-
     async fn delete_agent(
         &self,
         request: Request<DeleteAgentRequest>,
@@ -227,20 +195,6 @@ impl ContainerService for Service {
         Ok(Response::new(StopContainerResponse {}))
     }
 
-    async fn restart_container(
-        &self,
-        _: Request<RestartContainerRequest>,
-    ) -> Answer<RestartContainerResponse> {
-        Err(Status::unimplemented(""))
-    }
-
-    async fn kill_container(
-        &self,
-        _: Request<KillContainerRequest>,
-    ) -> Answer<KillContainerResponse> {
-        Err(Status::unimplemented(""))
-    }
-
     /// The model of an engine's log. The first follow loses the link with a line half sent; the second
     /// gets as far and waits for the test to cut the connection; the third reaches the end.
     async fn stream_logs(
@@ -335,10 +289,6 @@ impl SystemService for Service {
             version: "9.9.9".to_owned(),
             ..GetVersionResponse::default()
         }))
-    }
-
-    async fn get_info(&self, _: Request<GetInfoRequest>) -> Answer<GetInfoResponse> {
-        Err(Status::unimplemented(""))
     }
 
     async fn ping(&self, request: Request<PingRequest>) -> Answer<PingResponse> {

@@ -49,9 +49,8 @@ fn killed_under_load_the_controller_loses_no_acknowledged_write_and_runs_no_comm
 /// The engine's own account of what happens to the scenario's containers.
 fn watch(world: &World, docker: &Docker) -> Result<Process> {
     let mut command = std::process::Command::new("docker");
-    let (key, value) = docker.label();
     command.args(["-H", docker.host(), "events", "--since", "1s", "--format", "{{json .}}"]);
-    command.args(["--filter", &format!("label={key}={value}")]);
+    command.args(["--filter", &format!("label={}", docker.selector())]);
     Process::spawn("events", command, world.logs())
 }
 

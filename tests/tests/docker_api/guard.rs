@@ -138,7 +138,7 @@ fn every_request_is_audited_and_no_secret_is() {
         socket.docker.cli(&build).await?;
         socket.docker.cli(&["rmi", &tag]).await?;
         let name = format!("{}-audited", world.prefix());
-        let label = format!("dockctl.test={}", world.prefix());
+        let label = world.docker().selector();
         let run = ["run", "--rm", "--network", "none", "--label", &label, "--name", &name];
         let rest = ["-e", "PASSWORD=s3cret", IMAGE, "echo", "s3cret"];
         socket.docker.cli(&[&run[..], &rest].concat()).await?;
@@ -175,7 +175,7 @@ fn a_confined_host_gives_nobody_root() {
         let dockctl = controller.dockctl().await?;
         let socket = Socket::open(world, &dockctl).await?;
         let docker = &socket.docker;
-        let label = format!("dockctl.test={}", world.prefix());
+        let label = world.docker().selector();
         for escape in [
             &["--privileged"][..],
             &["--cap-add", "SYS_ADMIN"],
@@ -298,7 +298,7 @@ fn on_a_confined_host_the_days_work_goes_on() {
         })
         .await?;
 
-        let label = format!("dockctl.test={}", world.prefix());
+        let label = world.docker().selector();
         let run = ["run", "--rm", "--on", "web-1", "--network", "none", "--label", &label, IMAGE];
         ensure!(dockctl.ok(&[&run[..], &["echo", "hello"]].concat()).await? == "hello\n", "run");
         ensure!(dockctl.ok(&["exec", &at_host, "echo", "hello"]).await? == "hello\n", "exec");

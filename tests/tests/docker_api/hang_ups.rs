@@ -8,22 +8,17 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use dockctl_api::v1::{ConnectDockerRequest, ConnectDockerResponse};
-use dockctl_tests::{Api, LONG, Process, Signal, await_until, rounds, scenario};
+use dockctl_tests::{Api, Held, LONG, Process, Signal, await_until, rounds, scenario};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
 use super::Socket;
 
-/// How many descriptors a process has open.
-fn open_files(pid: u32) -> Result<usize> {
-    Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
-}
-
 /// Waits until a process has no more of them than before.
-async fn none_left(what: &str, pid: u32, before: usize) -> Result<()> {
+async fn none_left(what: &str, process: &Process, before: usize) -> Result<()> {
     await_until(&format!("{what}'s descriptors to be {before}"), LONG, async || {
-        let now = open_files(pid)?;
+        let now = process.open_files()?;
         ensure!(now <= before, "there are {now}");
         Ok(Some(()))
     })
@@ -66,8 +61,8 @@ fn aborted_calls_leave_no_socket_task_or_exec() {
         let api = controller.admin().await?;
         let name = &container.name;
         let processes = async || docker.cli(&["top", name]).await.map(|t| t.lines().count());
-        let (execs, fds) = (processes().await?, |pid| open_files(pid));
-        let (of_agent, of_controller) = (fds(agent.process.pid())?, fds(controller.process.pid())?);
+        let execs = processes().await?;
+        let before = Held::by(&controller, &agent).await?;
 
         for round in 0..rounds(50, 1_000) {
             let exec = async || -> Result<Vec<u8>> {
@@ -104,8 +99,7 @@ fn aborted_calls_leave_no_socket_task_or_exec() {
             }
             drop((send, answers)); // The caller hangs up.
         }
-        none_left("the agent", agent.process.pid(), of_agent).await?;
-        none_left("the controller", controller.process.pid(), of_controller).await?;
+        before.again(&controller, &agent).await?;
         await_until("the execs to end", LONG, async || {
             let now = processes().await?;
             ensure!(now == execs, "there are {now} processes and not {execs}");
@@ -124,8 +118,8 @@ fn a_killed_docker_client_leaves_nothing_at_the_host() {
         let socket = Socket::open(world, &controller.dockctl().await?).await?;
         let name = container.name.as_str();
         socket.docker.cli(&["ps"]).await?; // Now the connection to the controller is open.
-        let count = || open_files(agent.process.pid());
-        let here = open_files(socket.process.pid())?;
+        let count = || agent.process.open_files();
+        let here = socket.process.open_files()?;
         let before = count()?;
         for words in [
             &["events"][..],
@@ -142,18 +136,11 @@ fn a_killed_docker_client_leaves_nothing_at_the_host() {
             .await?;
             client.signal(Signal::KILL)?;
             client.ended().await?;
-            none_left(&format!("the agent after {words:?}"), agent.process.pid(), before).await?;
-            none_left("docker-socket", socket.process.pid(), here).await?;
+            none_left(&format!("the agent after {words:?}"), &agent.process, before).await?;
+            none_left("docker-socket", &socket.process, here).await?;
         }
         Ok(())
     });
-}
-
-/// The most memory that a process ever had, KiB.
-fn peak(process: &Process) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{}/status", process.pid()))?;
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).context("no VmHWM")?;
-    Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
 
 #[test]
@@ -165,7 +152,7 @@ fn memory_is_bounded_however_large_the_data() {
         let socket = Socket::open(world, &controller.dockctl().await?).await?;
         socket.docker.cli(&["ps"]).await?;
         let all = [&agent.process, &controller.process, &socket.process];
-        let before: Vec<u64> = all.iter().map(|p| peak(p)).collect::<Result<_>>()?;
+        let before: Vec<u64> = all.iter().map(|p| p.peak_memory()).collect::<Result<_>>()?;
         let dir = world.dir("large")?;
         let file = dir.join("large").display().to_string();
         fs::File::create(&file)?.set_len(rounds(300, 2_000) << 20)?;
@@ -182,8 +169,8 @@ fn memory_is_bounded_however_large_the_data() {
         ensure!(reader.wait()?.success(), "docker cp failed");
         ensure!(read > rounds(300, 2_000) << 20, "only {read} bytes came back");
         for (process, before) in all.into_iter().zip(before) {
-            let more = peak(process)? - before;
-            ensure!(more < 64 << 10, "{process:?} took {more} KiB more");
+            let more = process.peak_memory()? - before;
+            ensure!(more < 64, "{process:?} took {more} MiB more");
         }
         Ok(())
     });

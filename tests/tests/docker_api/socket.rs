@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::ensure;
-use dockctl_tests::{AgentSpec, LONG, Signal, await_until, scenario};
+use dockctl_tests::{LONG, Signal, await_until, scenario};
 
 use super::Socket;
 
@@ -112,9 +112,8 @@ fn a_socket_goes_on_through_lost_links_and_says_meanwhile_what_is_wrong() {
 fn an_engine_that_is_down_is_told_in_its_own_form() {
     scenario(async |world| {
         let controller = world.controller().await?;
-        let spec = AgentSpec::new(world, &controller, "web-1")?;
-        let docker = "unix:///nonexistent/docker.sock".to_owned();
-        let _agent = world.join(&controller, AgentSpec { docker, ..spec }).await?;
+        let _agent =
+            world.agent_at(&controller, "web-1", "unix:///nonexistent/docker.sock").await?;
         let socket = Socket::open(world, &controller.dockctl().await?).await?;
         let said = socket.docker.raw(&["ps"]).await?;
         ensure!(said.code == 1, "{said:?}");
