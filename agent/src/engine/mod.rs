@@ -368,6 +368,9 @@ struct State {
     #[serde(default)]
     restarting: bool,
     started_at: String,
+    /// Of its main process, on the engine's host; 0 where it does not run.
+    #[serde(default)]
+    pid: i32,
 }
 
 /// Locks a mutex whose data stays good when a holder panics.
