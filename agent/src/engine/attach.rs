@@ -15,6 +15,7 @@ use super::{
     detach::Keys,
     fault::{Call, Fault},
     hijack, looking, names,
+    query::Query,
     raw::Raw,
     session::{AtEnd, End, Input, Output, Outputs, Program, QUEUE, Session, Talk},
     wire::TIMEOUT,
@@ -95,9 +96,8 @@ impl Engine {
     ) -> Result<(), Status> {
         names::container("container", container)?;
         let keys = Keys::parse(&start.detach_keys)?;
-        let facts = self.wire.get_json(&format!("/containers/{container}/json")).await;
-        let Facts { id, config, state } =
-            facts.map_err(|fault| self.wire.status(&fault, looking(container)))?;
+        let path = format!("/containers/{container}/json");
+        let Facts { id, config, state } = self.look_at(looking(container), &path).await?;
         let condition = condition(&state.status)?;
         let told = |fault: &Fault, call| self.wire.status(fault, Call::on(call, container));
 
@@ -106,12 +106,18 @@ impl Engine {
             .await
             .map_err(|fault| told(&fault, WAIT))?;
         let interactive = start.interactive && config.open_stdin;
-        let path = format!(
-            "/containers/{id}/attach?stream=1&stdout=1&stderr=1&stdin={}&logs={}&detachKeys={}",
-            u8::from(interactive),
-            u8::from(start.logs),
-            names::encode(&start.detach_keys),
-        );
+        let mut query = Query::default();
+        for (name, set) in [
+            ("stream", true),
+            ("stdin", interactive),
+            ("stdout", true),
+            ("stderr", true),
+            ("logs", start.logs),
+        ] {
+            query.flag(name, set);
+        }
+        query.add("detachKeys", &start.detach_keys);
+        let path = query.on(&format!("/containers/{id}/attach"));
         let hijacked = hijack::open(&self.wire, &path, bytes::Bytes::new()).await;
         let (mut reader, mut writer) = hijacked.map_err(|fault| told(&fault, CALL))?;
         let started = Output::Started { exec_id: String::new(), tty: config.tty };

@@ -1,10 +1,7 @@
 //! A connection that is taken over: a POST after whose answer both ends send what they like. Used by
 //! `exec` and `attach`. There is no task behind it, and dropping both halves closes the socket.
 
-use std::{
-    io,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{io, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use http::{
@@ -13,13 +10,13 @@ use http::{
 };
 use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt as _, ReadHalf, WriteHalf};
+use tokio::io::{ReadHalf, WriteHalf};
 
 use super::{
     endpoint::Io,
     fault::Fault,
-    raw::READ_SIZE,
-    wire::{TIMEOUT, Wire, within},
+    raw::fill,
+    wire::{Open, TIMEOUT, Wire, within},
 };
 
 /// The half that is written; shutting it down leaves the other one open.
@@ -30,24 +27,13 @@ pub(super) struct Reader {
     io: ReadHalf<Box<dyn Io>>,
     /// What has been read and not consumed.
     pub(super) buffer: BytesMut,
-    wire: Arc<Wire>,
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        self.wire.streams.fetch_sub(1, Ordering::Relaxed);
-    }
+    _open: Open,
 }
 
 impl Reader {
     /// Reads more into the buffer; 0 at the end. Safe to drop at any time.
     pub(super) async fn fill(&mut self) -> io::Result<usize> {
-        // A session that says little needs little; one whose reads are full gets room for large ones.
-        let wanted = if self.buffer.capacity() == 0 { 4 << 10 } else { READ_SIZE };
-        if self.buffer.capacity() - self.buffer.len() < wanted / 2 {
-            self.buffer.reserve(wanted);
-        }
-        self.io.read_buf(&mut self.buffer).await
+        fill(&mut self.io, &mut self.buffer).await
     }
 }
 
@@ -58,11 +44,7 @@ pub(super) async fn open(
     path: &str,
     json: Bytes,
 ) -> Result<(Reader, Writer), Fault> {
-    let ask = || within(TIMEOUT, ask(wire, path, json.clone()));
-    match ask().await {
-        Err(fault) if wire.renegotiates(&fault) => ask().await,
-        other => other,
-    }
+    wire.retried(|| within(TIMEOUT, ask(wire, path, json.clone()))).await
 }
 
 async fn ask(wire: &Arc<Wire>, path: &str, json: Bytes) -> Result<(Reader, Writer), Fault> {
@@ -75,23 +57,17 @@ async fn ask(wire: &Arc<Wire>, path: &str, json: Bytes) -> Result<(Reader, Write
         .body(body)
         .map_err(|e| garbage(format!("{path}: {e}")))?;
     let response = wire.versioned(request).await?;
+    // What an engine answers that was not asked to upgrade: somebody between has taken that out, and would
+    // not pass on what we send.
+    let proxy = || garbage("a proxy before it does not let a connection be upgraded".to_owned());
     match response.status() {
         StatusCode::SWITCHING_PROTOCOLS => {}
-        // What an engine answers that was not asked to upgrade: somebody between has taken that out, and
-        // would not pass on what we send.
-        status if status.is_success() => {
-            let what = "a proxy before it does not let a connection be upgraded";
-            return Err(garbage(what.to_owned()));
-        }
-        _ => {
-            let (status, body) = wire.read(response).await?;
-            return Err(Fault::answer(status.as_u16(), &body));
-        }
+        status if status.is_success() => return Err(proxy()),
+        _ => return wire.whole(response).await.and_then(|_| Err(proxy())),
     }
     let upgraded = hyper::upgrade::on(response).await.map_err(|e| Fault::Lost(e.to_string()))?;
     let parts = upgraded.downcast::<TokioIo<Box<dyn Io>>>();
     let parts = parts.map_err(|_| garbage("its connection is of another kind".to_owned()))?;
     let (io, writer) = tokio::io::split(parts.io.into_inner());
-    wire.streams.fetch_add(1, Ordering::Relaxed);
-    Ok((Reader { io, buffer: parts.read_buf.into(), wire: wire.clone() }, writer))
+    Ok((Reader { io, buffer: parts.read_buf.into(), _open: Open::new(wire) }, writer))
 }

@@ -10,7 +10,6 @@ mod copy;
 mod demux;
 mod detach;
 mod disk;
-mod download;
 mod endpoint;
 mod events;
 mod exec;
@@ -28,6 +27,7 @@ mod names;
 mod networks;
 mod pass;
 mod process;
+mod query;
 mod raw;
 mod registry;
 mod session;
@@ -46,7 +46,7 @@ mod wire;
 
 use std::{
     future::Future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -161,7 +161,7 @@ impl Engine {
 
     /// How many streams are open at the engine now: logs, events, stats and sessions.
     pub fn open_streams(&self) -> usize {
-        self.wire.streams.load(Ordering::Relaxed)
+        self.wire.open_streams()
     }
 
     /// All that the engine knows of a container: its own JSON, untouched.
@@ -252,17 +252,10 @@ impl Engine {
         F: Future<Output = Result<T, BollardError>>,
     {
         // Outside of the limit, so that a call that never left is not told as one that may have run.
-        let negotiated = self.wire.prefix().await.map_err(Fault::unsent);
-        negotiated.map_err(|fault| self.wire.status(&fault, call))?;
+        self.api(call).await?;
         let ask = || async { run().await.map_err(of_bollard) };
-        let result = within(limit, async {
-            match ask().await {
-                // The engine refused it unseen, so it has not run.
-                Err(fault) if self.wire.renegotiates(&fault) => ask().await,
-                other => other,
-            }
-        });
-        result.await.map_err(|fault| self.wire.status(&fault, call))
+        let result = within(limit, self.wire.retried(ask)).await;
+        result.map_err(|fault| self.wire.status(&fault, call))
     }
 
     /// Sends JSON, or nothing, and reads the answer, within a time limit.
@@ -278,9 +271,31 @@ impl Engine {
         answer.map_err(|fault| self.wire.status(&fault, call))
     }
 
+    /// Posts JSON, or nothing, and decodes the answer.
+    async fn change<T: DeserializeOwned>(
+        &self,
+        call: Call<'_>,
+        path: &str,
+        json: Option<&str>,
+        limit: Duration,
+    ) -> Result<T, Status> {
+        self.read(call, &self.send(call, limit, Method::POST, path, json).await?)
+    }
+
+    /// Gets an answer and decodes it.
+    async fn look_at<T: DeserializeOwned>(&self, call: Call<'_>, path: &str) -> Result<T, Status> {
+        self.wire.get_json(path).await.map_err(|fault| self.wire.status(&fault, call))
+    }
+
     /// Decodes an answer.
     fn read<T: DeserializeOwned>(&self, call: Call<'_>, answer: &[u8]) -> Result<T, Status> {
         wire::decode(answer).map_err(|fault| self.wire.status(&fault, call))
+    }
+
+    /// The negotiated API version's minor number, for a call that comes after.
+    async fn api(&self, call: Call<'_>) -> Result<u32, Status> {
+        let api = self.wire.api().await.map_err(Fault::unsent);
+        api.map_err(|fault| self.wire.status(&fault, call))
     }
 
     async fn stop_options(
@@ -291,9 +306,7 @@ impl Engine {
         if names::signal(&options.signal)?.is_empty() {
             return Ok((grace, None));
         }
-        let call = Call::new("GET /version");
-        let api = self.wire.api().await.map_err(Fault::unsent);
-        let api = api.map_err(|fault| self.wire.status(&fault, call))?;
+        let api = self.api(Call::new("GET /version")).await?;
         // An older engine would silently send the container's own signal.
         if api < 42 {
             return Err(status(
@@ -323,8 +336,7 @@ impl Engine {
 
     /// What other calls must know of a container.
     async fn facts(&self, container: &str) -> Result<Facts, Status> {
-        let facts = self.look(container).await;
-        facts.map_err(|fault| self.wire.status(&fault, looking(container)))
+        self.look_at(looking(container), &format!("/containers/{container}/json")).await
     }
 
     async fn look(&self, container: &str) -> Result<Facts, Fault> {

@@ -16,9 +16,8 @@ use super::{
     Engine,
     fault::Call,
     filters,
-    images::REMOVAL,
     names::{self, encode},
-    wire::TIMEOUT,
+    wire::{LONG, TIMEOUT},
 };
 
 #[derive(Deserialize)]
@@ -49,10 +48,8 @@ struct Pruned {
 impl Engine {
     /// Lists networks, ordered by name, without their agent's name.
     pub(crate) async fn list_networks(&self, filters: &[String]) -> Result<Vec<Network>, Status> {
-        let path = format!("/networks?filters={}", encode(&filters::json("filters", filters)?));
-        let listed = self.wire.get_json::<Vec<Told>>(&path).await;
-        let listed =
-            listed.map_err(|fault| self.wire.status(&fault, Call::new("GET /networks")))?;
+        let path = filters::on("/networks", filters)?;
+        let listed: Vec<Told> = self.look_at(Call::new("GET /networks"), &path).await?;
         let mut networks: Vec<Network> = listed.into_iter().map(Network::from).collect();
         networks.sort_unstable_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
         Ok(networks)
@@ -71,11 +68,8 @@ impl Engine {
     ) -> Result<CreateNetworkResponse, Status> {
         names::network("name", &request.name)?;
         let call = Call::new("POST /networks/create");
-        let body = creation(request);
-        let answer = self
-            .send(call, TIMEOUT, Method::POST, "/networks/create", Some(&body.to_string()))
-            .await?;
-        let made: Made = self.read(call, &answer)?;
+        let body = creation(request).to_string();
+        let made: Made = self.change(call, "/networks/create", Some(&body), TIMEOUT).await?;
         Ok(CreateNetworkResponse { id: made.id, warning: made.warning.unwrap_or_default() })
     }
 
@@ -123,11 +117,10 @@ impl Engine {
 
     /// Removes networks that no container uses, and gives their names.
     pub(crate) async fn prune_networks(&self, filters: &[String]) -> Result<Vec<String>, Status> {
-        let filters = encode(&filters::json("filters", filters)?);
+        let path = filters::on("/networks/prune", filters)?;
         let call = Call::new("POST /networks/prune");
-        let path = format!("/networks/prune?filters={filters}");
-        let answer = self.send(call, REMOVAL, Method::POST, &path, None).await?;
-        Ok(self.read::<Pruned>(call, &answer)?.networks_deleted.unwrap_or_default())
+        let pruned: Pruned = self.change(call, &path, None, LONG).await?;
+        Ok(pruned.networks_deleted.unwrap_or_default())
     }
 }
 

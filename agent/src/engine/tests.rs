@@ -1,6 +1,8 @@
 //! The engine's handle against a pretended engine: what faults are told as, which version is spoken,
 //! and that hanging up ends the work.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use dockctl_api::{
     error::{MAYBE_RAN, NOT_SENT, RAN, metadata_of, reason, reason_of},
     v1::{StreamEventsRequest, StreamLogsRequest},
@@ -151,7 +153,7 @@ async fn an_engine_exchanged_under_our_feet_is_negotiated_with_anew() {
     engine.ping().await.unwrap();
     // The answer of Docker 29 to what it no longer speaks.
     let too_old = "client version 1.41 is too old. Minimum supported API version is 1.44";
-    let refused = std::sync::atomic::AtomicBool::new(false);
+    let refused = AtomicBool::new(false);
     fake.answer(move |request| match request {
         "GET /version" => version("1.50", "1.44"),
         "POST /containers/web/start" if !refused.swap(true, Ordering::SeqCst) => {
