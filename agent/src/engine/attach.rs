@@ -17,8 +17,7 @@ use super::{
     hijack, looking, names,
     query::Query,
     raw::Raw,
-    session::{AtEnd, End, Input, Output, Outputs, Program, QUEUE, Session, Talk},
-    wire::TIMEOUT,
+    session::{AtEnd, End, Input, Output, Outputs, Program, QUEUE, Session, Talk, is_size},
 };
 
 const CALL: &str = "POST /containers/{id}/attach";
@@ -102,7 +101,7 @@ impl Engine {
         let told = |fault: &Fault, call| self.wire.status(fault, Call::on(call, container));
 
         let wait = format!("/containers/{id}/wait?condition={condition}");
-        let wait = Raw::request(&self.wire, "POST", &wait, TIMEOUT)
+        let wait = Raw::request(&self.wire, "POST", &wait, self.limit)
             .await
             .map_err(|fault| told(&fault, WAIT))?;
         let interactive = start.interactive && config.open_stdin;
@@ -118,16 +117,14 @@ impl Engine {
         }
         query.add("detachKeys", &start.detach_keys);
         let path = query.on(&format!("/containers/{id}/attach"));
-        let hijacked = hijack::open(&self.wire, &path, bytes::Bytes::new()).await;
+        let hijacked = hijack::open(&self.wire, &path, bytes::Bytes::new(), self.limit).await;
         let (mut reader, mut writer) = hijacked.map_err(|fault| told(&fault, CALL))?;
         let started = Output::Started { exec_id: String::new(), tty: config.tty };
         let _ = outputs.send(Ok(started)).await;
 
         let program = Container { engine: self.clone(), id };
-        if let Some(TerminalSize { rows, columns }) = start.size.filter(|_| config.tty) {
-            // A shell that is attached to shows its prompt when its terminal changes, and the size that
-            // it has may be ours already; docker's client does so too.
-            program.resize(TerminalSize { rows: rows + 1, columns: columns + 1 }).await;
+        if let Some(size) = start.size.filter(|size| config.tty && is_size(size)) {
+            program.resize(other(size)).await;
         }
         let session = Session {
             program: &program,
@@ -154,6 +151,13 @@ impl Engine {
         let _ = outputs.send(Ok(Output::Exit(waited.status_code))).await;
         Ok(())
     }
+}
+
+/// Another size: a shell that is attached to shows its prompt when its terminal changes, and the size that
+/// it has may be ours already. docker's client does so too.
+fn other(TerminalSize { rows, columns }: TerminalSize) -> TerminalSize {
+    let other = |side: u32| if side < u32::from(u16::MAX) { side + 1 } else { side - 1 };
+    TerminalSize { rows: other(rows), columns: other(columns) }
 }
 
 /// What to wait for in a container of this status, or why there is nothing to attach to; the sentences
@@ -196,6 +200,14 @@ impl Program for Container {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_terminals_other_size_is_one_that_a_terminal_can_have() {
+        let size = |rows, columns| TerminalSize { rows, columns };
+        assert_eq!(other(size(24, 80)), size(25, 81));
+        assert_eq!(other(size(65_535, 1)), size(65_534, 2));
+        assert!(!is_size(&size(u32::MAX, 80)) && !is_size(&size(0, 80)));
+    }
 
     #[test]
     fn what_does_not_run_is_told_as_docker_tells_it() {

@@ -23,7 +23,7 @@ use super::{
     filters, names,
     query::Query,
     raw::Raw,
-    wire::{LONG, TIMEOUT},
+    wire::LONG,
 };
 
 /// The longest name of a container or image that is sent on, bytes.
@@ -80,7 +80,7 @@ impl Engine {
         query.add("platform", check_length("platform", &request.platform)?);
         let path = query.on("/containers/create");
         let call = Call::new("POST /containers/create");
-        let made: Answer = self.change(call, &path, Some(&request.json), TIMEOUT).await?;
+        let made: Answer = self.change(call, &path, Some(&request.json), self.limit).await?;
         Ok(CreateContainerResponse { id: made.id, warnings: made.warnings.unwrap_or_default() })
     }
 
@@ -111,7 +111,7 @@ impl Engine {
         query.add("name", check_length("name", name)?);
         let path = query.on(&format!("/containers/{container}/rename"));
         let call = Call::on("POST /containers/{id}/rename", container);
-        self.send(call, TIMEOUT, Method::POST, &path, None).await.map(drop)
+        self.send(call, self.limit, Method::POST, &path, None).await.map(drop)
     }
 
     /// Suspends all processes of a container.
@@ -119,7 +119,7 @@ impl Engine {
         names::container("container", container)?;
         let path = format!("/containers/{container}/pause");
         let call = Call::on("POST /containers/{id}/pause", container);
-        self.send(call, TIMEOUT, Method::POST, &path, None).await.map(drop)
+        self.send(call, self.limit, Method::POST, &path, None).await.map(drop)
     }
 
     /// Lets the processes of a paused container go on.
@@ -127,7 +127,7 @@ impl Engine {
         names::container("container", container)?;
         let path = format!("/containers/{container}/unpause");
         let call = Call::on("POST /containers/{id}/unpause", container);
-        self.send(call, TIMEOUT, Method::POST, &path, None).await.map(drop)
+        self.send(call, self.limit, Method::POST, &path, None).await.map(drop)
     }
 
     /// Changes a container's limits and restart policy; what the engine warns of.
@@ -136,7 +136,7 @@ impl Engine {
         check_object(json)?;
         let path = format!("/containers/{container}/update");
         let call = Call::on("POST /containers/{id}/update", container);
-        let done: Answer = self.change(call, &path, Some(json), TIMEOUT).await?;
+        let done: Answer = self.change(call, &path, Some(json), self.limit).await?;
         Ok(done.warnings.unwrap_or_default())
     }
 
@@ -156,7 +156,7 @@ impl Engine {
         };
         let path = format!("/containers/{container}/wait?condition={condition}");
         let (engine, container) = (self.clone(), container.to_owned());
-        let raw = Raw::request(&self.wire, "POST", &path, TIMEOUT).await;
+        let raw = Raw::request(&self.wire, "POST", &path, self.limit).await;
         let raw = raw.map_err(|fault| self.wire.status(&fault, Call::on(WAIT, &container)))?;
         Ok(async move {
             let exit = match Box::pin(raw.json::<Exit>()).next().await {
@@ -232,7 +232,7 @@ impl Engine {
     ) -> Result<impl Stream<Item = Result<Bytes, Status>> + Send + 'static + use<>, Status> {
         names::container("container", container)?;
         let path = format!("/containers/{container}/export");
-        self.get_bytes(Call::on("GET /containers/{id}/export", container), &path, Some(TIMEOUT))
+        self.get_bytes(Call::on("GET /containers/{id}/export", container), &path, Some(self.limit))
             .await
     }
 

@@ -32,7 +32,7 @@ use super::{
     process::{self, Process},
     raw::Raw,
     session::{AtEnd, End, Input, Output, Outputs, Program, QUEUE, Session, Talk, is_size},
-    wire::{TIMEOUT, of_bollard},
+    wire::of_bollard,
 };
 
 const CREATE: &str = "POST /containers/{id}/exec";
@@ -140,7 +140,7 @@ impl Engine {
 
         let json = serde_json::json!({ "Detach": false, "Tty": tty }).to_string();
         let path = format!("/exec/{}/start", exec.id);
-        let hijacked = hijack::open(&self.wire, &path, json.into()).await;
+        let hijacked = hijack::open(&self.wire, &path, json.into(), self.limit).await;
         let (mut reader, mut writer) = match hijacked {
             Ok(halves) => halves,
             Err(fault) => return exec.not_started(fault, started, outputs).await,
@@ -182,7 +182,7 @@ impl Engine {
 
     async fn new_exec(&self, container: String, config: ExecConfig) -> Result<Exec, Status> {
         let create = || self.docker.create_exec(&container, config.clone());
-        let id = self.act(Call::on(CREATE, &container), TIMEOUT, create).await?.id;
+        let id = self.act(Call::on(CREATE, &container), self.limit, create).await?.id;
         Ok(Exec { engine: self.clone(), id, container, mark: None })
     }
 
@@ -234,8 +234,8 @@ impl Exec {
     }
 
     async fn state(&self) -> Result<State, Status> {
-        let state = self.engine.wire.get_json(&format!("/exec/{}/json", self.id)).await;
-        state.map_err(|fault| self.fault(&fault, INSPECT))
+        let path = format!("/exec/{}/json", self.id);
+        self.engine.look_at(Call::on(INSPECT, &self.container), &path).await
     }
 
     /// Tells of a command that could not be started as docker does: its sentence, and exit code 126 or
@@ -375,7 +375,7 @@ impl Exec {
         let exec = self.engine.new_exec(self.container.clone(), config).await?;
         let options = StartExecOptions { detach: true, ..StartExecOptions::default() };
         let start = || self.engine.docker.start_exec(&exec.id, Some(options));
-        self.engine.act(Call::on(START, &self.container), TIMEOUT, start).await?;
+        self.engine.act(Call::on(START, &self.container), self.engine.limit, start).await?;
         exec.exit_code().await
     }
 }

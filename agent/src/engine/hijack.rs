@@ -1,7 +1,7 @@
 //! A connection that is taken over: a POST after whose answer both ends send what they like. Used by
 //! `exec` and `attach`. There is no task behind it, and dropping both halves closes the socket.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{
@@ -16,7 +16,7 @@ use super::{
     endpoint::Io,
     fault::Fault,
     raw::fill,
-    wire::{Open, TIMEOUT, Wire, within},
+    wire::{Open, Wire, within},
 };
 
 /// The half that is written; shutting it down leaves the other one open.
@@ -38,13 +38,14 @@ impl Reader {
 }
 
 /// Posts JSON to a path (with its query) below the API version and takes the connection over. The answer
-/// must come within 30 s; after that there is no limit.
+/// must come within `limit`; after that there is none.
 pub(super) async fn open(
     wire: &Arc<Wire>,
     path: &str,
     json: Bytes,
+    limit: Duration,
 ) -> Result<(Reader, Writer), Fault> {
-    wire.retried(|| within(TIMEOUT, ask(wire, path, json.clone()))).await
+    wire.retried(|| within(limit, ask(wire, path, json.clone()))).await
 }
 
 async fn ask(wire: &Arc<Wire>, path: &str, json: Bytes) -> Result<(Reader, Writer), Fault> {

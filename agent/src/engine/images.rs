@@ -23,7 +23,7 @@ use super::{
     query::Query,
     registry,
     transfer::{Post, Told},
-    wire::{LONG, TIMEOUT},
+    wire::LONG,
 };
 
 /// One line of the engine's list of what it removed.
@@ -78,7 +78,7 @@ impl Engine {
         query.add("tag", tag);
         let path = query.on(&format!("/images/{}/tag", image_path(image)));
         let call = Call::new("POST /images/{name}/tag");
-        self.send(call, TIMEOUT, Method::POST, &path, None).await.map(drop)
+        self.send(call, self.limit, Method::POST, &path, None).await.map(drop)
     }
 
     /// Removes a name of an image, and the image with its last one.

@@ -70,7 +70,7 @@ use crate::guard::Guard;
 use endpoint::{Endpoint, TlsEnv};
 use fault::{Call, Fault};
 use shared::Shared;
-use wire::{TIMEOUT, Wire, of_bollard, within};
+use wire::{LONG, TIMEOUT, Wire, of_bollard, within};
 
 pub(crate) use age::keep as keep_times;
 #[cfg(fuzzing)]
@@ -104,6 +104,8 @@ pub struct Engine {
     reads: Arc<Reads>,
     stats: Arc<stats::Hub>,
     guard: Arc<Guard>,
+    /// Every call that has no longer limit of its own ends within this.
+    limit: Duration,
 }
 
 /// Reads that callers share.
@@ -151,7 +153,17 @@ impl Engine {
             reads: Arc::new(reads),
             stats: Arc::default(),
             guard: Arc::new(guard),
+            limit: TIMEOUT,
         })
+    }
+
+    /// The same engine for a caller who waits until then: what may take long in Docker (a container that
+    /// fills its volumes, the changes in a large one) has his time, up to 10 min, instead of 30 s. A
+    /// second of it is left to tell him.
+    pub(crate) fn until(&self, deadline: Option<Instant>) -> Self {
+        let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        let limit = left.map_or(TIMEOUT, |left| left.saturating_sub(Duration::from_secs(1)));
+        Self { limit: limit.clamp(TIMEOUT, LONG), ..self.clone() }
     }
 
     /// The engine's address.
@@ -167,13 +179,16 @@ impl Engine {
     /// All that the engine knows of a container: its own JSON, untouched.
     pub async fn inspect(&self, container: &str) -> Result<Arc<str>, Status> {
         names::container("container", container)?;
-        let (engine, container) = (self.clone(), container.to_owned());
-        let key = container.clone();
+        // Callers share it, each for as long as he waits.
+        let (engine, key) = (Self { limit: LONG, ..self.clone() }, container.to_owned());
         let work = async move {
-            let path = format!("/containers/{container}/json");
-            engine.json(&path, looking(&container)).await.map(Arc::from)
+            let path = format!("/containers/{key}/json");
+            engine.json(&path, looking(&key)).await.map(Arc::from)
         };
-        self.reads.inspects.call(key, work).await
+        let answer = self.reads.inspects.call(container.to_owned(), work);
+        tokio::time::timeout(self.limit, answer).await.unwrap_or_else(|_| {
+            Err(self.wire.status(&Fault::Timeout(self.limit), looking(container)))
+        })
     }
 
     /// What the engine tells of itself: its own JSON, untouched.
@@ -194,7 +209,7 @@ impl Engine {
     /// How long the engine takes to answer.
     pub async fn ping(&self) -> Result<Duration, Status> {
         let begun = Instant::now();
-        let answer = self.wire.get("/_ping").await;
+        let answer = self.wire.get("/_ping", TIMEOUT).await;
         answer.map_err(|fault| self.wire.status(&fault, Call::new("GET /_ping")))?;
         Ok(begun.elapsed())
     }
@@ -204,7 +219,7 @@ impl Engine {
         names::container("container", container)?;
         let call = Call::on("POST /containers/{id}/start", container);
         let run = || self.docker.start_container(container, None::<StartContainerOptions>);
-        self.act(call, TIMEOUT, run).await
+        self.act(call, self.limit, run).await
     }
 
     /// Stops a container. Stopping a stopped one is no error.
@@ -238,7 +253,7 @@ impl Engine {
         let call = Call::on("POST /containers/{id}/kill", container);
         let options = KillContainerOptions { signal: signal.to_owned() };
         let run = || self.docker.kill_container(container, Some(options.clone()));
-        self.act(call, TIMEOUT, run).await
+        self.act(call, self.limit, run).await
     }
 
     /// Does a call that changes something, within a time limit.
@@ -284,7 +299,8 @@ impl Engine {
 
     /// Gets an answer and decodes it.
     async fn look_at<T: DeserializeOwned>(&self, call: Call<'_>, path: &str) -> Result<T, Status> {
-        self.wire.get_json(path).await.map_err(|fault| self.wire.status(&fault, call))
+        let answer = self.wire.get_json(path, self.limit).await;
+        answer.map_err(|fault| self.wire.status(&fault, call))
     }
 
     /// Decodes an answer.
@@ -331,7 +347,7 @@ impl Engine {
         };
         // A negative one waits for ever; a day will do.
         let grace = u64::try_from(grace).unwrap_or(86_400).min(86_400);
-        Ok(TIMEOUT + Duration::from_secs(grace))
+        Ok(self.limit.max(TIMEOUT + Duration::from_secs(grace)))
     }
 
     /// What other calls must know of a container.
@@ -340,11 +356,11 @@ impl Engine {
     }
 
     async fn look(&self, container: &str) -> Result<Facts, Fault> {
-        self.wire.get_json(&format!("/containers/{container}/json")).await
+        self.wire.get_json(&format!("/containers/{container}/json"), self.limit).await
     }
 
     async fn json(&self, path: &str, call: Call<'_>) -> Result<String, Status> {
-        let answer = self.wire.get(path).await.and_then(|body| {
+        let answer = self.wire.get(path, self.limit).await.and_then(|body| {
             let text = String::from_utf8(body.into());
             text.map(|text| text.trim_end().to_owned()).map_err(|e| Fault::Garbage(e.to_string()))
         });

@@ -17,7 +17,7 @@ use super::{
     fault::Call,
     filters,
     names::{self, encode},
-    wire::{LONG, TIMEOUT},
+    wire::LONG,
 };
 
 #[derive(Deserialize)]
@@ -69,7 +69,7 @@ impl Engine {
         names::network("name", &request.name)?;
         let call = Call::new("POST /networks/create");
         let body = creation(request).to_string();
-        let made: Made = self.change(call, "/networks/create", Some(&body), TIMEOUT).await?;
+        let made: Made = self.change(call, "/networks/create", Some(&body), self.limit).await?;
         Ok(CreateNetworkResponse { id: made.id, warning: made.warning.unwrap_or_default() })
     }
 
@@ -77,7 +77,7 @@ impl Engine {
     pub(crate) async fn remove_network(&self, network: &str) -> Result<(), Status> {
         let path = format!("/networks/{}", encode(names::network("network", network)?));
         let call = Call::new("DELETE /networks/{id}");
-        self.send(call, TIMEOUT, Method::DELETE, &path, None).await.map(drop)
+        self.send(call, self.limit, Method::DELETE, &path, None).await.map(drop)
     }
 
     /// Connects a container to a network.
@@ -99,7 +99,7 @@ impl Engine {
         });
         let call = Call::on("POST /networks/{id}/connect", container);
         let path = format!("/networks/{network}/connect");
-        self.send(call, TIMEOUT, Method::POST, &path, Some(&body.to_string())).await.map(drop)
+        self.send(call, self.limit, Method::POST, &path, Some(&body.to_string())).await.map(drop)
     }
 
     /// Disconnects a container from a network.
@@ -112,7 +112,7 @@ impl Engine {
         let body = json!({"Container": container, "Force": request.force});
         let call = Call::on("POST /networks/{id}/disconnect", container);
         let path = format!("/networks/{network}/disconnect");
-        self.send(call, TIMEOUT, Method::POST, &path, Some(&body.to_string())).await.map(drop)
+        self.send(call, self.limit, Method::POST, &path, Some(&body.to_string())).await.map(drop)
     }
 
     /// Removes networks that no container uses, and gives their names.

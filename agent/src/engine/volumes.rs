@@ -14,13 +14,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tonic::{Code, Status};
 
-use super::{
-    Engine,
-    fault::Call,
-    filters, names,
-    query::Query,
-    wire::{LONG, TIMEOUT},
-};
+use super::{Engine, fault::Call, filters, names, query::Query, wire::LONG};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -82,7 +76,7 @@ impl Engine {
             "Labels": request.labels,
         });
         let (call, body) = (Call::new("POST /volumes/create"), body.to_string());
-        let told: Told = self.change(call, "/volumes/create", Some(&body), TIMEOUT).await?;
+        let told: Told = self.change(call, "/volumes/create", Some(&body), self.limit).await?;
         Ok(told.into())
     }
 

@@ -16,7 +16,9 @@ use http::{
     HeaderValue, Method, Request, Response,
     header::{CONTENT_TYPE, HOST},
 };
-use http_body_util::{BodyExt as _, Empty, Full, Limited, combinators::UnsyncBoxBody};
+use http_body_util::{
+    BodyExt as _, Empty, Full, LengthLimitError, Limited, combinators::UnsyncBoxBody,
+};
 use hyper::{body::Incoming, client::conn::http1::SendRequest};
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -27,7 +29,7 @@ use super::{
     lock,
 };
 
-/// Every short call ends within this.
+/// Every short call ends within this, unless its caller waits longer.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 /// Calls that write or delete whole file systems, or walk through them, end within this.
 pub(super) const LONG: Duration = Duration::from_secs(600);
@@ -134,15 +136,19 @@ impl Wire {
         )
     }
 
-    /// Gets a path (with its query) below the API version and reads the answer, within 30 s.
-    pub(super) async fn get(&self, path: &str) -> Result<Bytes, Fault> {
+    /// Gets a path (with its query) below the API version and reads the answer, within `limit`.
+    pub(super) async fn get(&self, path: &str, limit: Duration) -> Result<Bytes, Fault> {
         let ask = || async { self.whole(self.versioned(get(path)?).await?).await };
-        within(TIMEOUT, self.retried(ask)).await
+        within(limit, self.retried(ask)).await
     }
 
     /// Like `get`, decoded.
-    pub(super) async fn get_json<T: DeserializeOwned>(&self, path: &str) -> Result<T, Fault> {
-        decode(&self.get(path).await?)
+    pub(super) async fn get_json<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        limit: Duration,
+    ) -> Result<T, Fault> {
+        decode(&self.get(path, limit).await?)
     }
 
     /// Sends a request that changes something, with this JSON or nothing as its body, and reads the
@@ -330,7 +336,11 @@ impl Wire {
     pub(super) async fn whole(&self, response: Response<Incoming>) -> Result<Bytes, Fault> {
         let status = response.status();
         let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-        let body = body.map_err(|e| Fault::Lost(e.to_string()))?.to_bytes();
+        let body = body.map_err(|e| match e.is::<LengthLimitError>() {
+            true => Fault::TooLong(MAX_ANSWER),
+            false => Fault::Lost(e.to_string()),
+        });
+        let body = body?.to_bytes();
         if status.is_success() { Ok(body) } else { Err(Fault::answer(status.as_u16(), &body)) }
     }
 }
@@ -379,7 +389,8 @@ pub(super) fn fault(error: &hyper::Error) -> Fault {
 pub(super) fn of_bollard(error: BollardError) -> Fault {
     match error {
         BollardError::DockerResponseServerError { status_code, message } => {
-            Fault::Answer { code: status_code, message }
+            // bollard does not tell.
+            Fault::Answer { code: status_code, message, dockers: false }
         }
         BollardError::RequestTimeoutError => Fault::Timeout(TIMEOUT),
         BollardError::IOError { err } => match err.downcast::<Fault>() {

@@ -22,8 +22,9 @@ use dockctl_api::v1::{
     network_service_server::NetworkServiceServer, system_service_server::SystemServiceServer,
     volume_service_server::VolumeServiceServer,
 };
+use dockctl_link::agent::CallContext;
 use futures_util::Stream;
-use tonic::{Status, service::Routes};
+use tonic::{Request, Status, service::Routes};
 
 use crate::{engine::Engine, inventory::Handle};
 
@@ -41,6 +42,14 @@ struct Agent {
     engine: Engine,
     inventory: Handle,
     name: Arc<str>,
+}
+
+impl Agent {
+    /// The engine, asked for as long as this request's caller waits.
+    fn engine<T>(&self, request: &Request<T>) -> Engine {
+        let call = request.extensions().get::<CallContext>();
+        self.engine.until(call.and_then(|call| call.deadline))
+    }
 }
 
 /// One service, and the longest message that it takes.
