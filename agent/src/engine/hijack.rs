@@ -27,13 +27,19 @@ pub(super) struct Reader {
     io: ReadHalf<Box<dyn Io>>,
     /// What has been read and not consumed.
     pub(super) buffer: BytesMut,
+    unix: bool,
     _open: Open,
 }
 
 impl Reader {
     /// Reads more into the buffer; 0 at the end. Safe to drop at any time.
     pub(super) async fn fill(&mut self) -> io::Result<usize> {
-        fill(&mut self.io, &mut self.buffer).await
+        match fill(&mut self.io, &mut self.buffer).await {
+            // The engine has closed it before it took all of the input, which a program need not read. On a
+            // Unix socket this comes after all that was sent, on others in its stead.
+            Err(e) if self.unix && e.kind() == io::ErrorKind::ConnectionReset => Ok(0),
+            read => read,
+        }
     }
 }
 
@@ -70,5 +76,35 @@ async fn ask(wire: &Arc<Wire>, path: &str, json: Bytes) -> Result<(Reader, Write
     let parts = upgraded.downcast::<TokioIo<Box<dyn Io>>>();
     let parts = parts.map_err(|_| garbage("its connection is of another kind".to_owned()))?;
     let (io, writer) = tokio::io::split(parts.io.into_inner());
-    Ok((Reader { io, buffer: parts.read_buf.into(), _open: Open::new(wire) }, writer))
+    let (buffer, unix) = (parts.read_buf.into(), wire.endpoint.is_unix());
+    Ok((Reader { io, buffer, unix, _open: Open::new(wire) }, writer))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::AsyncWriteExt as _, net::UnixStream};
+
+    use super::{
+        super::{
+            endpoint::{Endpoint, TlsEnv},
+            gather::Gather,
+        },
+        *,
+    };
+
+    #[tokio::test]
+    async fn input_that_nobody_took_does_not_hide_the_end_of_the_output() {
+        let wire = Wire::new(Endpoint::parse("unix:///s", &TlsEnv::default()).unwrap());
+        let (mut near, mut far) = UnixStream::pair().unwrap();
+        near.write_all(b"input").await.unwrap();
+        far.write_all(b"output").await.unwrap();
+        drop(far);
+        let io: Box<dyn Io> = Box::new(Gather::new(near));
+        let (io, _writer) = tokio::io::split(io);
+        let (buffer, unix, _open) = (BytesMut::new(), true, Open::new(&wire));
+        let mut reader = Reader { io, buffer, unix, _open };
+        assert_eq!(reader.fill().await.unwrap(), 6);
+        assert_eq!(reader.fill().await.unwrap(), 0);
+        assert_eq!(reader.buffer, "output");
+    }
 }

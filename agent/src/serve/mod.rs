@@ -75,3 +75,44 @@ pub fn routes(engine: Engine, inventory: Handle, name: Arc<str>) -> Routes {
         .add_service(service!(SystemServiceServer, agent, MAX_REQUEST))
         .prepare()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use dockctl_api::{
+        error::{reason, reason_of},
+        v1::{DiffContainerRequest, container_service_server::ContainerService as _},
+    };
+
+    use super::*;
+    use crate::{
+        engine::fake::{Fake, Reply, usual},
+        inventory::Inventory,
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_may_take_as_long_as_its_caller_waits() {
+        let fake = Fake::new(|request| match request {
+            "GET /containers/web/changes" => Reply::Late(Duration::from_secs(40), "[]".into()),
+            other => usual(other),
+        });
+        let (engine, name): (_, Arc<str>) = (fake.engine(), "host-1".into());
+        let (inventory, _watcher) = Inventory::new(engine.clone(), name.clone());
+        let agent = Agent { engine, inventory, name };
+        let diff = async |wait: Option<u64>| {
+            let mut request = Request::new(DiffContainerRequest {
+                container: "web".to_owned(),
+                ..Default::default()
+            });
+            let deadline = wait.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+            let (request_id, principal) = (String::new(), String::new());
+            request.extensions_mut().insert(CallContext { request_id, principal, deadline });
+            agent.diff_container(request).await
+        };
+        assert!(diff(Some(60)).await.is_ok());
+        let late = diff(None).await.unwrap_err();
+        assert_eq!(reason_of(&late).as_deref(), Some(reason::DOCKER_DOWN));
+        assert!(late.message().ends_with("within 30 s"), "{late:?}");
+    }
+}
