@@ -386,9 +386,8 @@ fn kill(number: i32) -> String {
 }
 
 fn out_of_reach() -> Status {
-    let why = "no signal reaches this command: its process is not seen by the agent (in a container it \
-               needs `pid: host`, and cannot on another host than Docker's), and the container has no \
-               shell that would send one";
+    let why = "no signal reaches this command: the agent does not see its process (in a container it needs \
+               `pid: host`) or may not send it one, and the container has no shell that would";
     status(Code::FailedPrecondition, reason::DOCKER_ERROR, why, &[("call", START)])
 }
 

@@ -1,7 +1,7 @@
 //! Streams from the engine: one HTTP/1.0 request on a connection of its own, read in large pieces.
 //! dockerd sends one HTTP chunk for each log line and an HTTP library hands on one frame for each;
 //! over HTTP/1.0 there are no chunks, at a fraction of the CPU time. Used by `logs`, `events`,
-//! `stats`, `copy`, `images` and, for a wait, by `attach`.
+//! `stats`, `copy` and, for waits, by `attach`, `containers` and `exec`.
 //! There is no task behind a stream: it reads when it is polled, and dropping it closes the socket.
 
 use std::{io, sync::Arc, time::Duration};

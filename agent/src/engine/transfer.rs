@@ -1,7 +1,7 @@
 //! Long requests: bytes that are streamed to the engine or from it, and answers that come for as long as
-//! the work takes, as lines of JSON that become `Progress`. Used by `images`, `build` and `containers`. Each has a connection
-//! of its own that ends when its answer is dropped, and with it the engine's work; a request's bytes
-//! are taken from the caller only as fast as the engine takes them.
+//! the work takes, as lines of JSON that become `Progress`. Used by `images`, `build` and `containers`. Each
+//! has a connection of its own that ends when its answer is dropped, and with it the engine's work; a
+//! request's bytes are taken from the caller only as fast as the engine takes them.
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
