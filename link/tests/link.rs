@@ -174,6 +174,19 @@ async fn a_deadline_ends_the_call_on_both_ends() {
 }
 
 #[tokio::test]
+async fn a_service_knows_how_long_its_caller_waits() {
+    let world = World::new().await;
+    let (_status, _stop) = world.agent("a1");
+    let session = world.session().await;
+    for (wait, known) in [(None, "None"), (Some(5_000), "Some(4")] {
+        let deadline = wait.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+        let call = CallSpec { deadline, ..spec("/t/Left", b"") };
+        let left = read(session.call(call).await.unwrap()).await.0.concat();
+        assert!(left.starts_with(known.as_bytes()), "{left:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_call_that_panics_is_answered_and_harms_no_other() {
     let world = World::new().await;
     let (_status, _stop) = world.agent("a1");

@@ -11,7 +11,9 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use dockctl_api::v1::{AgentState, CreateJoinTokenRequest};
-use dockctl_tests::{AgentSpec, Docker, LONG, Process, World, await_until, scenario};
+use dockctl_tests::{
+    AgentSpec, Controller, Docker, LONG, Process, Signal, World, await_until, scenario,
+};
 use serde_json::Value;
 
 fn deploy(file: &str) -> Result<String> {
@@ -168,8 +170,8 @@ impl Drop for Images {
         let docker = |arguments: &[&str]| {
             let _ = Command::new("docker").args(["-H", &self.host]).args(arguments).output();
         };
-        docker(&["rm", "-fv", &self.of("box"), &self.of("controller")]);
-        docker(&["volume", "rm", &self.of("state")]);
+        docker(&["rm", "-fv", &self.of("box"), &self.of("blind"), &self.of("controller")]);
+        docker(&["volume", "rm", &self.of("box"), &self.of("blind")]);
         for image in ["agent", "controller", "dockctl", "base"] {
             docker(&["rmi", &self.of(image)]);
         }
@@ -180,39 +182,88 @@ impl Drop for Images {
 const CONFINED: [&str; 4] =
     ["--read-only", "--cap-drop=ALL", "--security-opt", "no-new-privileges"];
 
+async fn run_confined(docker: &Docker, options: &[&str], rest: &[&str]) -> Result<String> {
+    docker.cli(&[&["run"], &CONFINED[..], options, rest].concat()).await
+}
+
+/// Joins and starts an agent as deploy/compose/agent.yml has it, beside the controller of this scenario.
+async fn agent(
+    docker: &Docker,
+    images: &Images,
+    controller: &Controller<'_>,
+    name: &str,
+    options: &[&str],
+) -> Result<()> {
+    let socket = docker.host().strip_prefix("unix://").context("a socket")?;
+    let group = fs::metadata(socket)?.gid().to_string();
+    let (own, agent) = (images.of(name), images.of("agent"));
+    let sockets = format!("{socket}:/var/run/docker.sock");
+    let state = format!("{own}:/var/lib/dockctl-agent");
+    let beside = ["--network=host", "--group-add", &group, "-v", &sockets, "-v", &state];
+    let token = controller.join_token(CreateJoinTokenRequest::default()).await?.token;
+    let address = controller.agents.to_string();
+    let join = [&agent, "join", &address, "--token", &token, "--name", name];
+    let kept = ["--data-dir", "/var/lib/dockctl-agent", "--only-join"];
+    run_confined(docker, &[&["--rm"], &beside[..]].concat(), &[&join[..], &kept].concat()).await?;
+    let options = [&["-d", "--name", &own], options, &beside].concat();
+    run_confined(docker, &options, &[&agent]).await?;
+    controller.await_state(name, AgentState::Connected).await.map(drop)
+}
+
+/// A command that minds no closed terminal ends with its caller, and gets its signals.
+async fn commands_end(docker: &Docker, controller: &Controller<'_>, app: &str) -> Result<()> {
+    let dockctl = controller.dockctl().await?;
+    let stubborn = "trap '' HUP TERM; trap 'exit 7' INT; echo ready; while :; do sleep 0.2; done";
+    let words = ["exec", app, "sh", "-c", stubborn];
+    let container = app.split_once('/').context("a host")?.1;
+    let mut told = dockctl.start(&words)?;
+    told.wait_for_lines(1).await?;
+    let mut killed = dockctl.start(&words)?;
+    killed.wait_for_lines(1).await?;
+    told.signal(Signal::INT)?;
+    ensure!(told.exit_code().await? == 7, "{}", told.tail());
+    let running = async || {
+        Ok::<_, anyhow::Error>(docker.cli(&["top", container]).await?.matches("sh -c trap").count())
+    };
+    ensure!(running().await? == 1, "the other one runs on");
+    killed.kill9()?;
+    await_until("no command", LONG, async || Ok((running().await? == 0).then_some(()))).await
+}
+
 #[test]
 fn the_images_build_and_run_read_only_without_any_capability() {
     scenario(async |world| {
         let controller = world.controller().await?;
         let docker = world.docker();
         let images = Images::build(&docker, world)?;
-        let run = async |options: &[&str], rest: &[&str]| {
-            docker.cli(&[&["run"], &CONFINED[..], options, rest].concat()).await
-        };
-        let version = run(&["--rm"], &[&images.of("dockctl"), "--version"]).await?;
+        let image = images.of("dockctl");
+        let version = run_confined(&docker, &["--rm"], &[&image, "--version"]).await?;
         ensure!(version.starts_with("dockctl "), "{version}");
 
-        // The agent as deploy/compose/agent.yml has it, beside the controller of this scenario.
-        let socket = docker.host().strip_prefix("unix://").context("a socket")?;
-        let group = fs::metadata(socket)?.gid().to_string();
-        let sockets = format!("{socket}:/var/run/docker.sock");
-        let state = format!("{}:/var/lib/dockctl-agent", images.of("state"));
-        let beside = ["--network=host", "--group-add", &group, "-v", &sockets, "-v", &state];
-        let token = controller.join_token(CreateJoinTokenRequest::default()).await?.token;
-        let (address, agent) = (controller.agents.to_string(), images.of("agent"));
-        let join = [&agent, "join", &address, "--token", &token, "--name", "box"];
-        let kept = ["--data-dir", "/var/lib/dockctl-agent", "--only-join"];
-        run(&[&["--rm"], &beside[..]].concat(), &[&join[..], &kept].concat()).await?;
-        let own = images.of("box");
-        run(&[&["-d", "--name", &own], &beside[..]].concat(), &[&agent]).await?;
-        controller.await_state("box", AgentState::Connected).await?;
-        let listed = controller.dockctl().await?.ok(&["ps", "--on", "box"]).await?;
-        ensure!(listed.contains(&own), "{listed}");
+        ensure!(deploy("compose/agent.yml")?.contains("\n    pid: host\n"), "no pid: host");
+        agent(&docker, &images, &controller, "box", &["--pid=host"]).await?;
+        let dockctl = controller.dockctl().await?;
+        let listed = dockctl.ok(&["ps", "--on", "box"]).await?;
+        ensure!(listed.contains(&images.of("box")), "{listed}");
+        let app = docker.run("app", "exec sleep 100000").await?.name;
+        commands_end(&docker, &controller, &format!("box/{app}")).await?;
+
+        // One that does not see the processes of its host, as that of an engine elsewhere.
+        agent(&docker, &images, &controller, "blind", &[]).await?;
+        commands_end(&docker, &controller, &format!("blind/{app}")).await?;
+        let bare = docker.run("bare", "rm /bin/sh; exec sleep 100000").await?.name;
+        let mut caller =
+            dockctl.start(&["exec", &format!("blind/{bare}"), "tail", "-f", "/proc/version"])?;
+        caller.wait_for_lines(1).await?;
+        caller.signal(Signal::INT)?;
+        ensure!(caller.exit_code().await? == 1, "{}", caller.tail());
+        let said = caller.log()?;
+        ensure!(said.contains("no signal reaches this command"), "{said}");
 
         // The controller as deploy/compose/controller.yml has it.
         let (image, name) = (images.of("controller"), images.of("controller"));
         let options = ["-d", "--network=none", "--name", &name, "-e", "DOCKCTL_READY_JSON=true"];
-        run(&options, &[&image]).await?;
+        run_confined(&docker, &options, &[&image]).await?;
         await_until("the controller in its container", LONG, async || {
             let said = docker.cli(&["logs", &name]).await?;
             Ok(said.contains("\"ca_fingerprint\"").then_some(()))

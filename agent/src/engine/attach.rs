@@ -15,9 +15,9 @@ use super::{
     detach::Keys,
     fault::{Call, Fault},
     hijack, looking, names,
+    query::Query,
     raw::Raw,
-    session::{AtEnd, End, Input, Output, Outputs, Program, QUEUE, Session, Talk},
-    wire::TIMEOUT,
+    session::{AtEnd, End, Input, Output, Outputs, Program, QUEUE, Session, Talk, is_size},
 };
 
 const CALL: &str = "POST /containers/{id}/attach";
@@ -95,33 +95,36 @@ impl Engine {
     ) -> Result<(), Status> {
         names::container("container", container)?;
         let keys = Keys::parse(&start.detach_keys)?;
-        let facts = self.wire.get_json(&format!("/containers/{container}/json")).await;
-        let Facts { id, config, state } =
-            facts.map_err(|fault| self.wire.status(&fault, looking(container)))?;
+        let path = format!("/containers/{container}/json");
+        let Facts { id, config, state } = self.look_at(looking(container), &path).await?;
         let condition = condition(&state.status, start.starting)?;
         let told = |fault: &Fault, call| self.wire.status(fault, Call::on(call, container));
 
         let wait = format!("/containers/{id}/wait?condition={condition}");
-        let wait = Raw::request(&self.wire, "POST", &wait, TIMEOUT)
+        let wait = Raw::request(&self.wire, "POST", &wait, self.limit)
             .await
             .map_err(|fault| told(&fault, WAIT))?;
         let interactive = start.interactive && config.open_stdin;
-        let path = format!(
-            "/containers/{id}/attach?stream=1&stdout=1&stderr=1&stdin={}&logs={}&detachKeys={}",
-            u8::from(interactive),
-            u8::from(start.logs),
-            names::encode(&start.detach_keys),
-        );
-        let hijacked = hijack::open(&self.wire, &path, bytes::Bytes::new()).await;
+        let mut query = Query::default();
+        for (name, set) in [
+            ("stream", true),
+            ("stdin", interactive),
+            ("stdout", true),
+            ("stderr", true),
+            ("logs", start.logs),
+        ] {
+            query.flag(name, set);
+        }
+        query.add("detachKeys", &start.detach_keys);
+        let path = query.on(&format!("/containers/{id}/attach"));
+        let hijacked = hijack::open(&self.wire, &path, bytes::Bytes::new(), self.limit).await;
         let (mut reader, mut writer) = hijacked.map_err(|fault| told(&fault, CALL))?;
         let started = Output::Started { exec_id: String::new(), tty: config.tty };
         let _ = outputs.send(Ok(started)).await;
 
         let program = Container { engine: self.clone(), id };
-        if let Some(TerminalSize { rows, columns }) = start.size.filter(|_| config.tty) {
-            // A shell that is attached to shows its prompt when its terminal changes, and the size that
-            // it has may be ours already; docker's client does so too.
-            program.resize(TerminalSize { rows: rows + 1, columns: columns + 1 }).await;
+        if let Some(size) = start.size.filter(|size| config.tty && is_size(size)) {
+            program.resize(other(size)).await;
         }
         let session = Session {
             program: &program,
@@ -148,6 +151,13 @@ impl Engine {
         let _ = outputs.send(Ok(Output::Exit(waited.status_code))).await;
         Ok(())
     }
+}
+
+/// Another size: a shell that is attached to shows its prompt when its terminal changes, and the size that
+/// it has may be ours already. docker's client does so too.
+fn other(TerminalSize { rows, columns }: TerminalSize) -> TerminalSize {
+    let other = |side: u32| if side < u32::from(u16::MAX) { side + 1 } else { side - 1 };
+    TerminalSize { rows: other(rows), columns: other(columns) }
 }
 
 /// What to wait for in a container of this status, or why there is nothing to attach to; the sentences
@@ -191,6 +201,14 @@ impl Program for Container {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_terminals_other_size_is_one_that_a_terminal_can_have() {
+        let size = |rows, columns| TerminalSize { rows, columns };
+        assert_eq!(other(size(24, 80)), size(25, 81));
+        assert_eq!(other(size(65_535, 1)), size(65_534, 2));
+        assert!(!is_size(&size(u32::MAX, 80)) && !is_size(&size(0, 80)));
+    }
 
     #[test]
     fn what_does_not_run_is_told_as_docker_tells_it() {

@@ -1,7 +1,7 @@
 //! What is done with containers beyond starting and stopping them: make, change, remove, wait, look
 //! inside. JSON from callers goes to the engine as it is, which knows best what it may say.
 
-use std::{collections::HashMap, future::Future, time::Duration};
+use std::{collections::HashMap, future::Future};
 
 use bytes::Bytes;
 use dockctl_api::{
@@ -14,28 +14,22 @@ use dockctl_api::{
 };
 use futures_util::{Stream, StreamExt as _};
 use http::Method;
-use serde::{
-    Deserialize,
-    de::{DeserializeOwned, IgnoredAny},
-};
+use serde::{Deserialize, de::IgnoredAny};
 use tonic::Status;
 
 use super::{
     Engine,
     fault::{Call, Fault},
-    filters,
-    names::{self, encode},
+    filters, names,
+    query::Query,
     raw::Raw,
-    wire::TIMEOUT,
+    wire::LONG,
 };
 
-/// Calls that write or delete a container's whole file system, or those of many, end within this.
-const LONG: Duration = Duration::from_secs(600);
 /// The longest name of a container or image that is sent on, bytes.
 const MAX_NAME: usize = 255;
 
 const WAIT: &str = "POST /containers/{id}/wait";
-const EXPORT: &str = "GET /containers/{id}/export";
 
 /// What the engine answers to calls that make or remove something; each has some of these.
 #[derive(Deserialize, Default)]
@@ -86,7 +80,7 @@ impl Engine {
         query.add("platform", check_length("platform", &request.platform)?);
         let path = query.on("/containers/create");
         let call = Call::new("POST /containers/create");
-        let made: Answer = self.change(call, &path, Some(&request.json), TIMEOUT).await?;
+        let made: Answer = self.change(call, &path, Some(&request.json), self.limit).await?;
         Ok(CreateContainerResponse { id: made.id, warnings: made.warnings.unwrap_or_default() })
     }
 
@@ -117,7 +111,7 @@ impl Engine {
         query.add("name", check_length("name", name)?);
         let path = query.on(&format!("/containers/{container}/rename"));
         let call = Call::on("POST /containers/{id}/rename", container);
-        self.send(call, TIMEOUT, Method::POST, &path, None).await.map(drop)
+        self.send(call, self.limit, Method::POST, &path, None).await.map(drop)
     }
 
     /// Suspends all processes of a container.
@@ -125,7 +119,7 @@ impl Engine {
         names::container("container", container)?;
         let path = format!("/containers/{container}/pause");
         let call = Call::on("POST /containers/{id}/pause", container);
-        self.send(call, TIMEOUT, Method::POST, &path, None).await.map(drop)
+        self.send(call, self.limit, Method::POST, &path, None).await.map(drop)
     }
 
     /// Lets the processes of a paused container go on.
@@ -133,7 +127,7 @@ impl Engine {
         names::container("container", container)?;
         let path = format!("/containers/{container}/unpause");
         let call = Call::on("POST /containers/{id}/unpause", container);
-        self.send(call, TIMEOUT, Method::POST, &path, None).await.map(drop)
+        self.send(call, self.limit, Method::POST, &path, None).await.map(drop)
     }
 
     /// Changes a container's limits and restart policy; what the engine warns of.
@@ -142,7 +136,7 @@ impl Engine {
         check_object(json)?;
         let path = format!("/containers/{container}/update");
         let call = Call::on("POST /containers/{id}/update", container);
-        let done: Answer = self.change(call, &path, Some(json), TIMEOUT).await?;
+        let done: Answer = self.change(call, &path, Some(json), self.limit).await?;
         Ok(done.warnings.unwrap_or_default())
     }
 
@@ -162,7 +156,7 @@ impl Engine {
         };
         let path = format!("/containers/{container}/wait?condition={condition}");
         let (engine, container) = (self.clone(), container.to_owned());
-        let raw = Raw::request(&self.wire, "POST", &path, TIMEOUT).await;
+        let raw = Raw::request(&self.wire, "POST", &path, self.limit).await;
         let raw = raw.map_err(|fault| self.wire.status(&fault, Call::on(WAIT, &container)))?;
         Ok(async move {
             let exit = match Box::pin(raw.json::<Exit>()).next().await {
@@ -211,7 +205,10 @@ impl Engine {
     /// Makes an image of a container; its id.
     pub async fn commit(&self, request: &CommitContainerRequest) -> Result<String, Status> {
         names::container("container", &request.container)?;
-        let (repository, tag) = split_image(check_length("image", &request.image)?)?;
+        if request.image.contains('@') {
+            return Err(bad_field("image", "refusing to create a tag with a digest reference"));
+        }
+        let (repository, tag) = names::split_image(check_length("image", &request.image)?, "");
         let mut query = Query::default();
         query.add("container", &request.container);
         query.add("repo", repository);
@@ -234,10 +231,9 @@ impl Engine {
         container: &str,
     ) -> Result<impl Stream<Item = Result<Bytes, Status>> + Send + 'static + use<>, Status> {
         names::container("container", container)?;
-        let pieces = self.wire.download(&format!("/containers/{container}/export")).await;
-        let (engine, container) = (self.clone(), container.to_owned());
-        let told = move |fault| engine.wire.status(&fault, Call::on(EXPORT, &container));
-        Ok(pieces.map_err(&told)?.map(move |piece| piece.map_err(&told)))
+        let path = format!("/containers/{container}/export");
+        self.get_bytes(Call::on("GET /containers/{id}/export", container), &path, Some(self.limit))
+            .await
     }
 
     /// Removes all stopped containers that fit the filters.
@@ -245,29 +241,13 @@ impl Engine {
         &self,
         filters: &[String],
     ) -> Result<PruneContainersResponse, Status> {
-        let mut query = Query::default();
-        query.add("filters", &filters::json("filters", filters)?);
+        let path = filters::on("/containers/prune", filters)?;
         let call = Call::new("POST /containers/prune");
-        let done: Answer = self.change(call, &query.on("/containers/prune"), None, LONG).await?;
+        let done: Answer = self.change(call, &path, None, LONG).await?;
         Ok(PruneContainersResponse {
             deleted: done.containers_deleted.unwrap_or_default(),
             space_reclaimed: done.space_reclaimed,
         })
-    }
-
-    async fn change<T: DeserializeOwned>(
-        &self,
-        call: Call<'_>,
-        path: &str,
-        json: Option<&str>,
-        limit: Duration,
-    ) -> Result<T, Status> {
-        let answer = self.send(call, limit, Method::POST, path, json).await?;
-        self.read(call, &answer)
-    }
-
-    async fn look_at<T: DeserializeOwned>(&self, call: Call<'_>, path: &str) -> Result<T, Status> {
-        self.wire.get_json(path).await.map_err(|fault| self.wire.status(&fault, call))
     }
 }
 
@@ -283,32 +263,6 @@ impl From<Change> for FileChange {
     }
 }
 
-/// The query of a request; values are encoded, empty ones left out.
-#[derive(Default)]
-struct Query(String);
-
-impl Query {
-    fn add(&mut self, name: &str, value: &str) {
-        if !value.is_empty() {
-            let begin = if self.0.is_empty() { '?' } else { '&' };
-            self.0.push(begin);
-            self.0.push_str(name);
-            self.0.push('=');
-            self.0.push_str(&encode(value));
-        }
-    }
-
-    fn flag(&mut self, name: &str, set: bool) {
-        if set {
-            self.add(name, "1");
-        }
-    }
-
-    fn on(&self, path: &str) -> String {
-        format!("{path}{}", self.0)
-    }
-}
-
 fn check_object(json: &str) -> Result<(), Status> {
     match serde_json::from_str::<HashMap<String, IgnoredAny>>(json) {
         Ok(_) => Ok(()),
@@ -321,17 +275,6 @@ fn check_length<'a>(field: &str, text: &'a str) -> Result<&'a str, Status> {
         true => Ok(text),
         false => Err(bad_field(field, format!("a name has {MAX_NAME} bytes at most"))),
     }
-}
-
-/// Repository and tag of an image's name; a colon before a slash belongs to a registry's port.
-fn split_image(image: &str) -> Result<(&str, &str), Status> {
-    if image.contains('@') {
-        return Err(bad_field("image", "refusing to create a tag with a digest reference"));
-    }
-    Ok(match image.rsplit_once(':') {
-        Some((repository, tag)) if !tag.contains('/') => (repository, tag),
-        _ => (image, ""),
-    })
 }
 
 #[cfg(test)]

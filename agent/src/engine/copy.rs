@@ -18,7 +18,6 @@ use super::{
     raw::{Raw, lost},
     tar_check::{Refusal, TarCheck},
     upload::Upload,
-    wire::TIMEOUT,
 };
 
 const HEAD: &str = "HEAD /containers/{id}/archive";
@@ -47,7 +46,7 @@ impl Engine {
         let url = self.archive_url(container, path, "").await?;
         let told = |fault: Fault| match fault {
             // The answer to HEAD has no room for a sentence.
-            Fault::Answer { code: 404, message } if message.is_empty() => status(
+            Fault::Answer { code: 404, message, .. } if message.is_empty() => status(
                 Code::NotFound,
                 reason::NOT_FOUND,
                 format!("Could not find the file {path} in container {container}"),
@@ -55,7 +54,7 @@ impl Engine {
             ),
             fault => self.wire.status(&fault, Call::on(HEAD, container)),
         };
-        let raw = Raw::request(&self.wire, "HEAD", &url, TIMEOUT).await.map_err(told)?;
+        let raw = Raw::request(&self.wire, "HEAD", &url, self.limit).await.map_err(told)?;
         stat(&raw).map_err(told)
     }
 

@@ -5,7 +5,7 @@ use http::Method;
 use serde::Deserialize;
 use tonic::Status;
 
-use super::{Engine, fault::Call, filters, images::REMOVAL, names::encode};
+use super::{Engine, fault::Call, filters, query::Query, wire::LONG};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -19,7 +19,7 @@ impl Engine {
     /// It walks through all of them, which takes minutes on a slow disk.
     pub(crate) async fn disk_usage(&self) -> Result<String, Status> {
         let call = Call::new("GET /system/df");
-        let answer = self.send(call, REMOVAL, Method::GET, "/system/df", None).await?;
+        let answer = self.send(call, LONG, Method::GET, "/system/df", None).await?;
         Ok(String::from_utf8_lossy(&answer).trim_end().to_owned())
     }
 
@@ -28,11 +28,11 @@ impl Engine {
         &self,
         request: &PruneBuildCacheRequest,
     ) -> Result<PruneBuildCacheResponse, Status> {
-        let filters = encode(&filters::json("filters", &request.filters)?);
-        let path = format!("/build/prune?all={}&filters={filters}", request.all);
+        let mut query = Query::default();
+        query.flag("all", request.all);
+        query.add("filters", &filters::json("filters", &request.filters)?);
         let call = Call::new("POST /build/prune");
-        let answer = self.send(call, REMOVAL, Method::POST, &path, None).await?;
-        let pruned: Pruned = self.read(call, &answer)?;
+        let pruned: Pruned = self.change(call, &query.on("/build/prune"), None, LONG).await?;
         Ok(PruneBuildCacheResponse {
             deleted: pruned.caches_deleted.unwrap_or_default(),
             space_reclaimed: pruned.space_reclaimed.unwrap_or(0),

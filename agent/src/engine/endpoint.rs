@@ -149,6 +149,11 @@ impl Endpoint {
         Ok(Self { host: host.to_owned(), kind, confined: false })
     }
 
+    /// Whether it is a socket on this host.
+    pub(super) fn is_unix(&self) -> bool {
+        matches!(self.kind, Kind::Unix(_))
+    }
+
     /// Opens a connection, within 10 s. On a confined host it is one for a single request, which
     /// reaches the engine only if it does not make its caller root.
     pub(super) async fn connect(&self) -> io::Result<Box<dyn Io>> {

@@ -2,27 +2,27 @@
 //! ended. Called by `serve::exec`.
 //!
 //! How it is ended: the command's process group gets SIGHUP, as from a terminal that is closed, and
-//! SIGKILL if it still runs after 0.4 s. Where this host has the process and the agent may not send it
-//! signals (it need not be root), a shell within the container does. All else is best effort: where the
+//! SIGKILL if it still runs after 0.4 s. Docker has no call for that. Where this host has the process and
+//! the agent may not send it signals (it need not be root), a shell within the container does. Where the
 //! process cannot be seen (an engine on another host, an agent in a container without the host's process
-//! numbers), or where the container has no shell, the command finds its input closed, or ^C and ^D typed
-//! on its terminal.
+//! numbers), the command has a variable more in its environment, by which that shell finds it. Where the
+//! container has no shell either, the command finds its input closed, or ^C and ^D typed on its terminal.
 
-use std::time::Duration;
+use std::{future::pending, time::Duration};
 
 use bollard::{
     exec::{ResizeExecOptions, StartExecOptions},
     models::ExecConfig,
 };
 use dockctl_api::{
-    error::bad_field,
+    error::{bad_field, reason, status},
     v1::{ExecStart, TerminalSize},
 };
 use futures_util::{Stream, StreamExt as _};
 use rustix::process::Signal;
 use serde::Deserialize;
 use tokio::{io::AsyncWriteExt as _, sync::mpsc, time::timeout};
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::{
     Engine,
@@ -32,12 +32,15 @@ use super::{
     process::{self, Process},
     raw::Raw,
     session::{AtEnd, End, Input, Output, Outputs, Program, QUEUE, Session, Talk, is_size},
-    wire::{TIMEOUT, of_bollard},
+    wire::of_bollard,
 };
 
 const CREATE: &str = "POST /containers/{id}/exec";
 const START: &str = "POST /exec/{id}/start";
 const INSPECT: &str = "GET /exec/{id}/json";
+
+/// The variable that marks a command whose process cannot be seen from here.
+const MARK: &str = "DOCKCTL_EXEC";
 
 /// How long a command may take to end after SIGHUP.
 const GRACE: Duration = Duration::from_millis(400);
@@ -79,6 +82,8 @@ struct Exec {
     engine: Engine,
     id: String,
     container: String,
+    /// The value of its `MARK`, where it has one.
+    mark: Option<String>,
 }
 
 impl Engine {
@@ -105,7 +110,7 @@ impl Engine {
     async fn run_exec(
         &self,
         container: String,
-        start: ExecStart,
+        mut start: ExecStart,
         input: impl Stream<Item = Result<Input, Status>> + Send,
         outputs: &Outputs,
     ) -> Result<(), Status> {
@@ -116,10 +121,10 @@ impl Engine {
         let keys = Keys::parse(&start.detach_keys)?;
         let (tty, interactive, detach, size) =
             (start.tty, start.interactive && !start.detach, start.detach, start.size);
-        let config = config(start);
-        let create = || self.docker.create_exec(&container, config.clone());
-        let id = self.act(Call::on(CREATE, &container), TIMEOUT, create).await?.id;
-        let exec = Exec { engine: self.clone(), id, container };
+        // A detached one is nobody's to end.
+        let mark = (!detach && !self.sees(&container).await).then(dockctl_api::new_id);
+        start.env.extend(mark.iter().map(|mark| format!("{MARK}={mark}")));
+        let exec = Exec { mark, ..self.new_exec(container, config(start)).await? };
         let started = Output::Started { exec_id: exec.id.clone(), tty };
 
         if detach {
@@ -135,7 +140,7 @@ impl Engine {
 
         let json = serde_json::json!({ "Detach": false, "Tty": tty }).to_string();
         let path = format!("/exec/{}/start", exec.id);
-        let hijacked = hijack::open(&self.wire, &path, json.into()).await;
+        let hijacked = hijack::open(&self.wire, &path, json.into(), self.limit).await;
         let (mut reader, mut writer) = match hijacked {
             Ok(halves) => halves,
             Err(fault) => return exec.not_started(fault, started, outputs).await,
@@ -173,6 +178,21 @@ impl Engine {
             let _ = writer.write_all(b"\x03\x04").await;
         }
         ended.map_or(Ok(()), |failed| failed.map(drop))
+    }
+
+    async fn new_exec(&self, container: String, config: ExecConfig) -> Result<Exec, Status> {
+        let create = || self.docker.create_exec(&container, config.clone());
+        let id = self.act(Call::on(CREATE, &container), self.limit, create).await?.id;
+        Ok(Exec { engine: self.clone(), id, container, mark: None })
+    }
+
+    /// Whether this host has a container's processes.
+    async fn sees(&self, container: &str) -> bool {
+        match self.look(container).await {
+            Ok(facts) => Process::find(facts.state.pid, &facts.id).is_some(),
+            // What is wrong with it is told when the command is made.
+            Err(_) => true,
+        }
     }
 }
 
@@ -214,8 +234,8 @@ impl Exec {
     }
 
     async fn state(&self) -> Result<State, Status> {
-        let state = self.engine.wire.get_json(&format!("/exec/{}/json", self.id)).await;
-        state.map_err(|fault| self.fault(&fault, INSPECT))
+        let path = format!("/exec/{}/json", self.id);
+        self.engine.look_at(Call::on(INSPECT, &self.container), &path).await
     }
 
     /// Tells of a command that could not be started as docker does: its sentence, and exit code 126 or
@@ -292,54 +312,83 @@ impl Exec {
 
     /// Ends the command; see the module's head. Tells whether it could.
     async fn end(&self) -> bool {
-        match self.find().await {
-            Ok(Found::Ended) => true,
-            Ok(Found::Here(process)) => {
-                self.send(&process, Signal::HUP).await;
-                if timeout(GRACE, process.ended()).await.is_err() {
-                    self.send(&process, Signal::KILL).await;
+        let end = async {
+            let found = self.find().await?;
+            self.send(&found, Signal::HUP).await?;
+            let ended = async {
+                match &found {
+                    Found::Ended => {}
+                    Found::Here(process) => process.ended().await,
+                    Found::Elsewhere => {
+                        if self.exit_code().await.is_err() {
+                            pending().await
+                        }
+                    }
                 }
-                true
+            };
+            match timeout(GRACE, ended).await {
+                Ok(()) => Ok(()),
+                Err(_) => self.send(&found, Signal::KILL).await,
             }
-            Ok(Found::Elsewhere) => {
-                tracing::warn!(container = %self.container, "a command may run on whose caller has gone");
-                false
-            }
-            Err(status) => {
-                tracing::warn!(container = %self.container, %status, "a command may run on whose caller has gone");
-                false
-            }
+        };
+        let ended: Result<(), Status> = end.await;
+        if let Err(status) = &ended {
+            tracing::warn!(container = %self.container, %status, "a command may run on whose caller has gone");
+        }
+        ended.is_ok()
+    }
+
+    /// Sends the command's process group a signal. One that has ended is no error.
+    async fn send(&self, found: &Found, signal: Signal) -> Result<(), Status> {
+        let number = signal.as_raw();
+        let script = match (found, &self.mark) {
+            (Found::Ended, _) => return Ok(()),
+            (Found::Here(process), _) => match (process.signal(signal), process.inside) {
+                (Ok(()), _) => return Ok(()),
+                (Err(_), Some(inside)) => format!("p={inside}; {}", kill(number)),
+                (Err(_), None) => return Err(out_of_reach()),
+            },
+            // Its children have the variable as well; it is the one whose parent is not in the container.
+            (Found::Elsewhere, Some(mark)) => format!(
+                "for e in $(grep -ls {MARK}={mark} /proc/[0-9]*/environ); do \
+                 d=${{e%/environ}}; p=${{d#/proc/}}; \
+                 if grep -q '^PPid:.0$' $d/status; then {}; exit; fi; done; exit 1",
+                kill(number)
+            ),
+            (Found::Elsewhere, None) => return Err(out_of_reach()),
+        };
+        let sent = self.script(script).await;
+        // It may have ended by itself meanwhile.
+        match matches!(sent, Ok(0)) || matches!(self.find().await, Ok(Found::Ended)) {
+            true => Ok(()),
+            false => Err(out_of_reach()),
         }
     }
 
-    async fn send(&self, process: &Process, signal: Signal) {
-        let Err(denied) = process.signal(signal) else { return };
-        let Some(inside) = process.inside else {
-            tracing::warn!(container = %self.container, %denied, "a signal was not sent");
-            return;
-        };
+    /// Has a shell within the container run a script, as root; its exit code.
+    async fn script(&self, script: String) -> Result<i32, Status> {
         let config = ExecConfig {
-            cmd: Some(vec![
-                "sh".to_owned(),
-                "-c".to_owned(),
-                format!("kill -{} -{inside} || kill -{0} {inside}", signal.as_raw()),
-            ]),
+            cmd: Some(vec!["sh".to_owned(), "-c".to_owned(), script]),
             user: Some("0".to_owned()),
             ..ExecConfig::default()
         };
-        let create = || self.engine.docker.create_exec(&self.container, config.clone());
-        let sent = match self.engine.act(Call::on(CREATE, &self.container), TIMEOUT, create).await {
-            Ok(exec) => {
-                let options = StartExecOptions { detach: true, ..StartExecOptions::default() };
-                let start = || self.engine.docker.start_exec(&exec.id, Some(options));
-                self.engine.act(Call::on(START, &self.container), TIMEOUT, start).await.map(drop)
-            }
-            Err(status) => Err(status),
-        };
-        if let Err(status) = sent {
-            tracing::warn!(container = %self.container, %status, "a signal was not sent");
-        }
+        let exec = self.engine.new_exec(self.container.clone(), config).await?;
+        let options = StartExecOptions { detach: true, ..StartExecOptions::default() };
+        let start = || self.engine.docker.start_exec(&exec.id, Some(options));
+        self.engine.act(Call::on(START, &self.container), self.engine.limit, start).await?;
+        exec.exit_code().await
     }
+}
+
+/// The shell's words that send process group `$p`, or where it leads none that process, a signal.
+fn kill(number: i32) -> String {
+    format!("kill -{number} -$p || kill -{number} $p")
+}
+
+fn out_of_reach() -> Status {
+    let why = "no signal reaches this command: the agent does not see its process (in a container it needs \
+               `pid: host`) or may not send it one, and the container has no shell that would";
+    status(Code::FailedPrecondition, reason::DOCKER_ERROR, why, &[("call", START)])
 }
 
 impl Program for Exec {
@@ -356,16 +405,6 @@ impl Program for Exec {
     async fn signal(&self, signal: &str) -> Result<(), Status> {
         let number = process::signal(signal)
             .ok_or_else(|| bad_field("signal", format!("invalid signal: {signal}")))?;
-        match self.find().await {
-            Ok(Found::Here(process)) => self.send(&process, number).await,
-            Ok(Found::Ended) => {}
-            Ok(Found::Elsewhere) => {
-                tracing::warn!(container = %self.container, "a signal was not sent: its process is not seen");
-            }
-            Err(status) => {
-                tracing::warn!(container = %self.container, %status, "a signal was not sent")
-            }
-        }
-        Ok(())
+        self.send(&self.find().await?, number).await
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     io,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use tempfile::TempDir;
@@ -24,6 +25,8 @@ pub(crate) enum Reply {
     Raw(Vec<u8>),
     /// Answers 200 with these bytes, then with every line that is `push`ed.
     Stream(Vec<u8>),
+    /// Answers with JSON after so long.
+    Late(Duration, String),
     /// Never answers.
     Hang,
 }
@@ -171,6 +174,13 @@ async fn serve(mut stream: UnixStream, shared: &Shared) -> io::Result<()> {
             true => handler(&plain(&request)),
             false => error(400, "missing required Host header"),
         };
+        let reply = match reply {
+            Reply::Late(after, json) => {
+                tokio::time::sleep(after).await;
+                Reply::Json(200, json)
+            }
+            reply => reply,
+        };
         match reply {
             Reply::Json(code, json) => {
                 let len = json.len();
@@ -195,7 +205,7 @@ async fn serve(mut stream: UnixStream, shared: &Shared) -> io::Result<()> {
                     }
                 }
             }
-            Reply::Hang => {
+            Reply::Hang | Reply::Late(..) => {
                 let mut rest = [0; 64];
                 while stream.read(&mut rest).await? > 0 {}
                 return Ok(());

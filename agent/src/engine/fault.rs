@@ -39,6 +39,8 @@ pub(super) enum Fault {
     Timeout(Duration),
     /// The connection broke after the call was sent.
     Lost(String),
+    /// The answer has more bytes than these.
+    TooLong(usize),
     /// What answers does not speak as Docker does.
     Garbage(String),
     /// No common API version.
@@ -47,8 +49,10 @@ pub(super) enum Fault {
     Answer {
         /// The HTTP status.
         code: u16,
-        /// Docker's own sentence.
+        /// What it says of it.
         message: String,
+        /// Whether it says so in Docker's JSON; a proxy sends a page, a word or nothing.
+        dockers: bool,
     },
 }
 
@@ -58,8 +62,9 @@ impl fmt::Display for Fault {
             Self::Connect(e) => write!(f, "{e}"),
             Self::Unsent(before) => write!(f, "{before}"),
             Self::Timeout(limit) => write!(f, "no answer within {} s", limit.as_secs()),
+            Self::TooLong(most) => write!(f, "the answer is longer than {} MiB", most >> 20),
             Self::Lost(e) | Self::Garbage(e) | Self::Version(e) => f.write_str(e),
-            Self::Answer { code, message } => write!(f, "HTTP {code}: {message}"),
+            Self::Answer { code, message, .. } => write!(f, "HTTP {code}: {message}"),
         }
     }
 }
@@ -75,11 +80,13 @@ struct Message {
 impl Fault {
     /// The fault of an HTTP error with this body: Docker's `{"message": …}` or a proxy's page.
     pub(super) fn answer(code: u16, body: &[u8]) -> Self {
-        let message = match serde_json::from_slice::<Message>(body) {
-            Ok(message) => message.message,
-            Err(_) => String::from_utf8_lossy(body).trim().chars().take(300).collect(),
-        };
-        Self::Answer { code, message }
+        match serde_json::from_slice::<Message>(body) {
+            Ok(Message { message }) => Self::Answer { code, message, dockers: true },
+            Err(_) => {
+                let message = String::from_utf8_lossy(body).trim().chars().take(300).collect();
+                Self::Answer { code, message, dockers: false }
+            }
+        }
     }
 
     /// The fault of a call that has to wait for another one first, which failed with this.
@@ -98,7 +105,7 @@ impl Fault {
 
     /// The engine does not serve the API version that was asked for: it was exchanged meanwhile.
     pub(super) fn is_version_refused(&self) -> bool {
-        matches!(self, Self::Answer { code: 400, message } if message.starts_with("client version "))
+        matches!(self, Self::Answer { code: 400, message, .. } if message.starts_with("client version "))
     }
 
     /// What the user is told. `host` is the engine's address.
@@ -120,6 +127,15 @@ impl Fault {
                 let name = call.name;
                 down(format!("the connection to Docker at {host} broke during {name}: {e}"), ran)
             }
+            Self::TooLong(most) => {
+                let size = most >> 20;
+                let sentence =
+                    format!("Docker's answer to {} is longer than {size} MiB", call.name);
+                // A read has done nothing; of what was changed only the answer is missing.
+                let metadata = [("call", call.name), (RAN, ran)];
+                let told = if call.name.starts_with("GET ") { &metadata[..1] } else { &metadata };
+                status(Code::ResourceExhausted, reason::DOCKER_ERROR, sentence, told)
+            }
             Self::Garbage(e) => status(
                 Code::Internal,
                 reason::DOCKER_ERROR,
@@ -129,7 +145,9 @@ impl Fault {
             Self::Version(e) => {
                 status(Code::FailedPrecondition, reason::DOCKER_ERROR, e.clone(), &[])
             }
-            Self::Answer { code, message } => answered(*code, message, call, host),
+            Self::Answer { code, message, dockers } => {
+                answered(*code, message, *dockers, call, host)
+            }
         }
     }
 }
@@ -155,7 +173,7 @@ fn unreachable(error: &io::Error, host: &str) -> String {
     }
 }
 
-fn answered(code: u16, message: &str, call: Call<'_>, host: &str) -> Status {
+fn answered(code: u16, message: &str, dockers: bool, call: Call<'_>, host: &str) -> Status {
     let lower = message.to_lowercase();
     let sentence = if message.is_empty() {
         format!("Docker answered {} with HTTP status {code} and no message", call.name)
@@ -170,9 +188,7 @@ fn answered(code: u16, message: &str, call: Call<'_>, host: &str) -> Status {
             status(Code::PermissionDenied, reason::DOCKER_REFUSED, message, &[("call", call.name)])
         }
         // Docker itself forbids some of what is asked of a network, such as to remove one in use.
-        403 if call.name.contains(" /networks") && is_dockers(message) => {
-            error(Code::FailedPrecondition)
-        }
+        403 if call.name.contains(" /networks") && dockers => error(Code::FailedPrecondition),
         403 => status(
             Code::PermissionDenied,
             reason::DOCKER_REFUSED,
@@ -194,11 +210,6 @@ fn answered(code: u16, message: &str, call: Call<'_>, host: &str) -> Status {
         409 | 501 | 503 => error(Code::FailedPrecondition),
         _ => error(Code::Internal),
     }
-}
-
-/// Whether a refusal is Docker's own sentence; a proxy sends a page, "Forbidden", or nothing.
-fn is_dockers(message: &str) -> bool {
-    message.contains(' ') && !message.starts_with('<') && !message.starts_with("403")
 }
 
 /// The status for a container that the engine does not know.
@@ -271,7 +282,7 @@ mod tests {
         };
         let busy = r#"{"message":"error while removing network: n has active endpoints"}"#;
         assert_eq!(reason(busy), reason::DOCKER_ERROR);
-        for page in ["", "<html><body>403 Forbidden", "Forbidden", "403 Forbidden\n"] {
+        for page in ["", "<html><body>403 Forbidden", "Forbidden", "this proxy allows no DELETE"] {
             assert_eq!(reason(page), reason::DOCKER_REFUSED, "{page}");
         }
     }

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use dockctl_api::error::bad_field;
 use tonic::Status;
 
+use super::query::Query;
+
 /// The engine's JSON for these filters; `field` names them in an error.
 pub(super) fn json(field: &str, filters: &[String]) -> Result<String, Status> {
     let mut all: BTreeMap<String, Vec<&str>> = BTreeMap::new();
@@ -20,6 +22,13 @@ pub(super) fn json(field: &str, filters: &[String]) -> Result<String, Status> {
         all.entry(name.trim().to_lowercase()).or_default().push(value.trim());
     }
     Ok(serde_json::json!(all).to_string())
+}
+
+/// A path with the filters of a request behind it.
+pub(super) fn on(path: &str, filters: &[String]) -> Result<String, Status> {
+    let mut query = Query::default();
+    query.add("filters", &json("filters", filters)?);
+    Ok(query.on(path))
 }
 
 #[cfg(test)]

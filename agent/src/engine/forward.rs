@@ -14,11 +14,7 @@ use serde::Deserialize;
 use tokio::net::TcpStream;
 use tonic::{Code, Status};
 
-use super::{
-    Engine,
-    fault::{Call, Fault},
-    looking, names,
-};
+use super::{Engine, fault::Call, looking, names};
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -105,10 +101,8 @@ impl Engine {
         };
         let mut name = container.to_owned();
         for _ in 0..MAX_SHARED {
-            let facts = self.wire.get_json::<Facts>(&format!("/containers/{name}/json")).await;
-            let facts = facts.map_err(|fault: Fault| {
-                self.wire.status(&fault, Call { container: &name, ..looking(container) })
-            })?;
+            let call = Call { container: &name, ..looking(container) };
+            let facts: Facts = self.look_at(call, &format!("/containers/{name}/json")).await?;
             match facts.host_config.network_mode.split_once(':') {
                 Some(("container", other)) if names::container("container", other).is_ok() => {
                     name = other.to_owned();

@@ -1,8 +1,6 @@
 //! Images: what one is, its names, its way from and to registries, and as tar archives. Every name is
 //! checked before it goes into a URL.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use dockctl_api::{
     error::bad_field,
@@ -11,7 +9,7 @@ use dockctl_api::{
         PushImageRequest, RemoveImageRequest, RemoveImageResponse,
     },
 };
-use futures_util::{Stream, StreamExt as _};
+use futures_util::Stream;
 use http::Method;
 use prost_types::Timestamp;
 use serde::Deserialize;
@@ -21,16 +19,12 @@ use super::{
     Engine,
     fault::Call,
     filters,
-    names::{self, encode, image_path, split_image},
+    names::{self, image_path, split_image},
+    query::Query,
     registry,
     transfer::{Post, Told},
-    wire::TIMEOUT,
+    wire::LONG,
 };
-
-/// How long the engine may take to remove what it was asked to: a disk full of small files is slow.
-pub(super) const REMOVAL: Duration = Duration::from_secs(600);
-/// Frames that are handed on as one piece, which has 1 MiB at most.
-const GATHERED: usize = 2;
 
 /// One line of the engine's list of what it removed.
 #[derive(Deserialize)]
@@ -70,10 +64,8 @@ impl Engine {
     pub(crate) async fn image_history(&self, image: &str) -> Result<Vec<ImageLayer>, Status> {
         let image = names::image("image", image)?;
         let path = format!("/images/{}/history", image_path(image));
-        let layers =
-            self.wire.get_json::<Vec<Layer>>(&path).await.map_err(|fault| {
-                self.wire.status(&fault, Call::new("GET /images/{name}/history"))
-            })?;
+        let layers: Vec<Layer> =
+            self.look_at(Call::new("GET /images/{name}/history"), &path).await?;
         Ok(layers.into_iter().map(ImageLayer::from).collect())
     }
 
@@ -81,10 +73,12 @@ impl Engine {
     pub(crate) async fn tag_image(&self, image: &str, tag: &str) -> Result<(), Status> {
         let image = names::image("image", image)?;
         let (repo, tag) = split_image(names::image("tag", tag)?, "latest");
-        let path =
-            format!("/images/{}/tag?repo={}&tag={}", image_path(image), encode(repo), encode(tag));
+        let mut query = Query::default();
+        query.add("repo", repo);
+        query.add("tag", tag);
+        let path = query.on(&format!("/images/{}/tag", image_path(image)));
         let call = Call::new("POST /images/{name}/tag");
-        self.send(call, TIMEOUT, Method::POST, &path, None).await.map(drop)
+        self.send(call, self.limit, Method::POST, &path, None).await.map(drop)
     }
 
     /// Removes a name of an image, and the image with its last one.
@@ -93,9 +87,12 @@ impl Engine {
         request: &RemoveImageRequest,
     ) -> Result<RemoveImageResponse, Status> {
         let image = image_path(names::image("image", &request.image)?);
-        let path = format!("/images/{image}?force={}&noprune={}", request.force, request.no_prune);
+        let mut query = Query::default();
+        query.flag("force", request.force);
+        query.flag("noprune", request.no_prune);
+        let path = query.on(&format!("/images/{image}"));
         let call = Call::new("DELETE /images/{name}");
-        let answer = self.send(call, REMOVAL, Method::DELETE, &path, None).await?;
+        let answer = self.send(call, LONG, Method::DELETE, &path, None).await?;
         let (untagged, deleted) = parted(self.read(call, &answer)?);
         Ok(RemoveImageResponse { untagged, deleted })
     }
@@ -109,11 +106,9 @@ impl Engine {
         if request.all {
             filters.push("dangling=false".to_owned());
         }
-        let path =
-            format!("/images/prune?filters={}", encode(&filters::json("filters", &filters)?));
+        let path = filters::on("/images/prune", &filters)?;
         let call = Call::new("POST /images/prune");
-        let answer = self.send(call, REMOVAL, Method::POST, &path, None).await?;
-        let pruned: Pruned = self.read(call, &answer)?;
+        let pruned: Pruned = self.change(call, &path, None, LONG).await?;
         let (untagged, deleted) = parted(pruned.images_deleted.unwrap_or_default());
         let space_reclaimed = pruned.space_reclaimed.unwrap_or(0);
         Ok(PruneImagesResponse { untagged, deleted, space_reclaimed })
@@ -127,8 +122,11 @@ impl Engine {
         if request.all_tags && !tag.is_empty() {
             return Err(bad_field("all_tags", "tag can't be used with --all-tags/-a"));
         }
-        let mut path = format!("/images/create?fromImage={}&tag={}", encode(name), encode(tag));
-        platform(&mut path, &request.platform);
+        let mut query = Query::default();
+        query.add("fromImage", name);
+        query.add("tag", tag);
+        query.add("platform", &request.platform);
+        let path = query.on("/images/create");
         let headers = vec![registry::auth(request.login.as_ref())?];
         self.post(Post { call: Call::new("POST /images/create"), path, headers }).await
     }
@@ -136,7 +134,9 @@ impl Engine {
     /// Pushes an image.
     pub(crate) async fn push_image(&self, request: &PushImageRequest) -> Result<Told, Status> {
         let (name, tag) = split_image(names::image("image", &request.image)?, "latest");
-        let path = format!("/images/{}/push?tag={}", image_path(name), encode(tag));
+        let mut query = Query::default();
+        query.add("tag", tag);
+        let path = query.on(&format!("/images/{}/push", image_path(name)));
         let headers = vec![registry::auth(request.login.as_ref())?];
         self.post(Post { call: Call::new("POST /images/{name}/push"), path, headers }).await
     }
@@ -150,20 +150,11 @@ impl Engine {
         if images.is_empty() {
             return Err(bad_field("images", "name at least one image"));
         }
-        let names: Result<Vec<String>, Status> = images
-            .iter()
-            .map(|image| Ok(format!("names={}", encode(names::image("images", image)?))))
-            .collect();
-        let path = format!("/images/get?{}", names?.join("&"));
-        let pieces = self.get_bytes(Call::new("GET /images/get"), &path).await?;
-        // hyper makes no frame longer than 408 KiB.
-        Ok(pieces.ready_chunks(GATHERED).map(|pieces| {
-            let pieces: Vec<Bytes> = pieces.into_iter().collect::<Result<_, _>>()?;
-            Ok(match pieces.as_slice() {
-                [one] => one.clone(),
-                many => many.concat().into(),
-            })
-        }))
+        let mut query = Query::default();
+        for image in images {
+            query.add("names", names::image("images", image)?);
+        }
+        self.get_bytes(Call::new("GET /images/get"), &query.on("/images/get"), None).await
     }
 
     /// Loads images from a tar archive.
@@ -182,25 +173,19 @@ impl Engine {
         first: &ImportImageRequest,
         bytes: impl Stream<Item = Result<Bytes, Status>> + Send + 'static,
     ) -> Result<Told, Status> {
-        let mut path = "/images/create?fromSrc=-".to_owned();
+        let mut query = Query::default();
+        query.add("fromSrc", "-");
         if !first.image.is_empty() {
             let (repo, tag) = split_image(names::image("image", &first.image)?, "latest");
-            path.push_str(&format!("&repo={}&tag={}", encode(repo), encode(tag)));
+            query.add("repo", repo);
+            query.add("tag", tag);
         }
-        path.push_str(&format!("&message={}", encode(&first.message)));
-        for change in &first.changes {
-            path.push_str(&format!("&changes={}", encode(change)));
-        }
-        platform(&mut path, &first.platform);
+        query.add("message", &first.message);
+        first.changes.iter().for_each(|change| query.add("changes", change));
+        query.add("platform", &first.platform);
+        let path = query.on("/images/create");
         let call = Call::new("POST /images/create");
         self.post_bytes(Post { call, path, headers: Vec::new() }, bytes).await
-    }
-}
-
-/// Adds the platform to a query, where one is wanted.
-fn platform(path: &mut String, platform: &str) {
-    if !platform.is_empty() {
-        path.push_str(&format!("&platform={}", encode(platform)));
     }
 }
 

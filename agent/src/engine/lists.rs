@@ -125,7 +125,7 @@ impl Engine {
         let path = format!("/containers/json?all={all}&filters={}", encode(filters));
         let summaries: Vec<Summary> = self
             .wire
-            .get_json(&path)
+            .get_json(&path, TIMEOUT)
             .await
             .map_err(|fault| self.wire.status(&fault, Call::new("GET /containers/json")))?;
         let mut list: Vec<Container> = summaries.into_iter().map(Container::from).collect();

@@ -10,7 +10,6 @@ mod copy;
 mod demux;
 mod detach;
 mod disk;
-mod download;
 mod endpoint;
 mod events;
 mod exec;
@@ -28,6 +27,7 @@ mod names;
 mod networks;
 mod pass;
 mod process;
+mod query;
 mod raw;
 mod registry;
 mod session;
@@ -46,7 +46,7 @@ mod wire;
 
 use std::{
     future::Future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -70,7 +70,7 @@ use crate::guard::Guard;
 use endpoint::{Endpoint, TlsEnv};
 use fault::{Call, Fault};
 use shared::Shared;
-use wire::{TIMEOUT, Wire, of_bollard, within};
+use wire::{LONG, TIMEOUT, Wire, of_bollard, within};
 
 pub(crate) use age::keep as keep_times;
 #[cfg(fuzzing)]
@@ -104,6 +104,8 @@ pub struct Engine {
     reads: Arc<Reads>,
     stats: Arc<stats::Hub>,
     guard: Arc<Guard>,
+    /// Every call that has no longer limit of its own ends within this.
+    limit: Duration,
 }
 
 /// Reads that callers share.
@@ -151,7 +153,17 @@ impl Engine {
             reads: Arc::new(reads),
             stats: Arc::default(),
             guard: Arc::new(guard),
+            limit: TIMEOUT,
         })
+    }
+
+    /// The same engine for a caller who waits until then: what may take long in Docker (a container that
+    /// fills its volumes, the changes in a large one) has his time, up to 10 min, instead of 30 s. A
+    /// second of it is left to tell him.
+    pub(crate) fn until(&self, deadline: Option<Instant>) -> Self {
+        let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        let limit = left.map_or(TIMEOUT, |left| left.saturating_sub(Duration::from_secs(1)));
+        Self { limit: limit.clamp(TIMEOUT, LONG), ..self.clone() }
     }
 
     /// The engine's address.
@@ -161,18 +173,22 @@ impl Engine {
 
     /// How many streams are open at the engine now: logs, events, stats and sessions.
     pub fn open_streams(&self) -> usize {
-        self.wire.streams.load(Ordering::Relaxed)
+        self.wire.open_streams()
     }
 
     /// All that the engine knows of a container: its own JSON, untouched; with the sizes of its files if
     /// wanted.
     pub async fn inspect(&self, container: &str, size: bool) -> Result<Arc<str>, Status> {
         names::container("container", container)?;
-        let (engine, container) = (self.clone(), container.to_owned());
+        // Callers share it, each for as long as he waits.
+        let (engine, name) = (Self { limit: LONG, ..self.clone() }, container.to_owned());
         let path = format!("/containers/{container}/json{}", if size { "?size=1" } else { "" });
         let key = path.clone();
-        let work = async move { engine.json(&path, looking(&container)).await.map(Arc::from) };
-        self.reads.inspects.call(key, work).await
+        let work = async move { engine.json(&path, looking(&name)).await.map(Arc::from) };
+        let answer = self.reads.inspects.call(key, work);
+        tokio::time::timeout(self.limit, answer).await.unwrap_or_else(|_| {
+            Err(self.wire.status(&Fault::Timeout(self.limit), looking(container)))
+        })
     }
 
     /// What the engine tells of itself: its own JSON, untouched.
@@ -193,7 +209,7 @@ impl Engine {
     /// How long the engine takes to answer.
     pub async fn ping(&self) -> Result<Duration, Status> {
         let begun = Instant::now();
-        let answer = self.wire.get("/_ping").await;
+        let answer = self.wire.get("/_ping", TIMEOUT).await;
         answer.map_err(|fault| self.wire.status(&fault, Call::new("GET /_ping")))?;
         Ok(begun.elapsed())
     }
@@ -203,7 +219,7 @@ impl Engine {
         names::container("container", container)?;
         let call = Call::on("POST /containers/{id}/start", container);
         let run = || self.docker.start_container(container, None::<StartContainerOptions>);
-        self.act(call, TIMEOUT, run).await
+        self.act(call, self.limit, run).await
     }
 
     /// Stops a container. Stopping a stopped one is no error.
@@ -237,7 +253,7 @@ impl Engine {
         let call = Call::on("POST /containers/{id}/kill", container);
         let options = KillContainerOptions { signal: signal.to_owned() };
         let run = || self.docker.kill_container(container, Some(options.clone()));
-        self.act(call, TIMEOUT, run).await
+        self.act(call, self.limit, run).await
     }
 
     /// Does a call that changes something, within a time limit.
@@ -251,17 +267,10 @@ impl Engine {
         F: Future<Output = Result<T, BollardError>>,
     {
         // Outside of the limit, so that a call that never left is not told as one that may have run.
-        let negotiated = self.wire.prefix().await.map_err(Fault::unsent);
-        negotiated.map_err(|fault| self.wire.status(&fault, call))?;
+        self.api(call).await?;
         let ask = || async { run().await.map_err(of_bollard) };
-        let result = within(limit, async {
-            match ask().await {
-                // The engine refused it unseen, so it has not run.
-                Err(fault) if self.wire.renegotiates(&fault) => ask().await,
-                other => other,
-            }
-        });
-        result.await.map_err(|fault| self.wire.status(&fault, call))
+        let result = within(limit, self.wire.retried(ask)).await;
+        result.map_err(|fault| self.wire.status(&fault, call))
     }
 
     /// Sends JSON, or nothing, and reads the answer, within a time limit.
@@ -277,9 +286,32 @@ impl Engine {
         answer.map_err(|fault| self.wire.status(&fault, call))
     }
 
+    /// Posts JSON, or nothing, and decodes the answer.
+    async fn change<T: DeserializeOwned>(
+        &self,
+        call: Call<'_>,
+        path: &str,
+        json: Option<&str>,
+        limit: Duration,
+    ) -> Result<T, Status> {
+        self.read(call, &self.send(call, limit, Method::POST, path, json).await?)
+    }
+
+    /// Gets an answer and decodes it.
+    async fn look_at<T: DeserializeOwned>(&self, call: Call<'_>, path: &str) -> Result<T, Status> {
+        let answer = self.wire.get_json(path, self.limit).await;
+        answer.map_err(|fault| self.wire.status(&fault, call))
+    }
+
     /// Decodes an answer.
     fn read<T: DeserializeOwned>(&self, call: Call<'_>, answer: &[u8]) -> Result<T, Status> {
         wire::decode(answer).map_err(|fault| self.wire.status(&fault, call))
+    }
+
+    /// The negotiated API version's minor number, for a call that comes after.
+    async fn api(&self, call: Call<'_>) -> Result<u32, Status> {
+        let api = self.wire.api().await.map_err(Fault::unsent);
+        api.map_err(|fault| self.wire.status(&fault, call))
     }
 
     async fn stop_options(
@@ -290,9 +322,7 @@ impl Engine {
         if names::signal(&options.signal)?.is_empty() {
             return Ok((grace, None));
         }
-        let call = Call::new("GET /version");
-        let api = self.wire.api().await.map_err(Fault::unsent);
-        let api = api.map_err(|fault| self.wire.status(&fault, call))?;
+        let api = self.api(Call::new("GET /version")).await?;
         // An older engine would silently send the container's own signal.
         if api < 42 {
             return Err(status(
@@ -317,21 +347,20 @@ impl Engine {
         };
         // A negative one waits for ever; a day will do.
         let grace = u64::try_from(grace).unwrap_or(86_400).min(86_400);
-        Ok(TIMEOUT + Duration::from_secs(grace))
+        Ok(self.limit.max(TIMEOUT + Duration::from_secs(grace)))
     }
 
     /// What other calls must know of a container.
     async fn facts(&self, container: &str) -> Result<Facts, Status> {
-        let facts = self.look(container).await;
-        facts.map_err(|fault| self.wire.status(&fault, looking(container)))
+        self.look_at(looking(container), &format!("/containers/{container}/json")).await
     }
 
     async fn look(&self, container: &str) -> Result<Facts, Fault> {
-        self.wire.get_json(&format!("/containers/{container}/json")).await
+        self.wire.get_json(&format!("/containers/{container}/json"), self.limit).await
     }
 
     async fn json(&self, path: &str, call: Call<'_>) -> Result<String, Status> {
-        let answer = self.wire.get(path).await.and_then(|body| {
+        let answer = self.wire.get(path, self.limit).await.and_then(|body| {
             let text = String::from_utf8(body.into());
             text.map(|text| text.trim_end().to_owned()).map_err(|e| Fault::Garbage(e.to_string()))
         });
@@ -367,6 +396,9 @@ struct State {
     #[serde(default)]
     restarting: bool,
     started_at: String,
+    /// Of its main process, on the engine's host; 0 where it does not run.
+    #[serde(default)]
+    pid: i32,
 }
 
 /// Locks a mutex whose data stays good when a holder panics.

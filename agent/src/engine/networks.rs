@@ -16,9 +16,8 @@ use super::{
     Engine,
     fault::Call,
     filters,
-    images::REMOVAL,
     names::{self, encode},
-    wire::TIMEOUT,
+    wire::LONG,
 };
 
 #[derive(Deserialize)]
@@ -49,10 +48,8 @@ struct Pruned {
 impl Engine {
     /// Lists networks, ordered by name, without their agent's name.
     pub(crate) async fn list_networks(&self, filters: &[String]) -> Result<Vec<Network>, Status> {
-        let path = format!("/networks?filters={}", encode(&filters::json("filters", filters)?));
-        let listed = self.wire.get_json::<Vec<Told>>(&path).await;
-        let listed =
-            listed.map_err(|fault| self.wire.status(&fault, Call::new("GET /networks")))?;
+        let path = filters::on("/networks", filters)?;
+        let listed: Vec<Told> = self.look_at(Call::new("GET /networks"), &path).await?;
         let mut networks: Vec<Network> = listed.into_iter().map(Network::from).collect();
         networks.sort_unstable_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
         Ok(networks)
@@ -71,11 +68,8 @@ impl Engine {
     ) -> Result<CreateNetworkResponse, Status> {
         names::network("name", &request.name)?;
         let call = Call::new("POST /networks/create");
-        let body = creation(request);
-        let answer = self
-            .send(call, TIMEOUT, Method::POST, "/networks/create", Some(&body.to_string()))
-            .await?;
-        let made: Made = self.read(call, &answer)?;
+        let body = creation(request).to_string();
+        let made: Made = self.change(call, "/networks/create", Some(&body), self.limit).await?;
         Ok(CreateNetworkResponse { id: made.id, warning: made.warning.unwrap_or_default() })
     }
 
@@ -83,7 +77,7 @@ impl Engine {
     pub(crate) async fn remove_network(&self, network: &str) -> Result<(), Status> {
         let path = format!("/networks/{}", encode(names::network("network", network)?));
         let call = Call::new("DELETE /networks/{id}");
-        self.send(call, TIMEOUT, Method::DELETE, &path, None).await.map(drop)
+        self.send(call, self.limit, Method::DELETE, &path, None).await.map(drop)
     }
 
     /// Connects a container to a network.
@@ -105,7 +99,7 @@ impl Engine {
         });
         let call = Call::on("POST /networks/{id}/connect", container);
         let path = format!("/networks/{network}/connect");
-        self.send(call, TIMEOUT, Method::POST, &path, Some(&body.to_string())).await.map(drop)
+        self.send(call, self.limit, Method::POST, &path, Some(&body.to_string())).await.map(drop)
     }
 
     /// Disconnects a container from a network.
@@ -118,16 +112,15 @@ impl Engine {
         let body = json!({"Container": container, "Force": request.force});
         let call = Call::on("POST /networks/{id}/disconnect", container);
         let path = format!("/networks/{network}/disconnect");
-        self.send(call, TIMEOUT, Method::POST, &path, Some(&body.to_string())).await.map(drop)
+        self.send(call, self.limit, Method::POST, &path, Some(&body.to_string())).await.map(drop)
     }
 
     /// Removes networks that no container uses, and gives their names.
     pub(crate) async fn prune_networks(&self, filters: &[String]) -> Result<Vec<String>, Status> {
-        let filters = encode(&filters::json("filters", filters)?);
+        let path = filters::on("/networks/prune", filters)?;
         let call = Call::new("POST /networks/prune");
-        let path = format!("/networks/prune?filters={filters}");
-        let answer = self.send(call, REMOVAL, Method::POST, &path, None).await?;
-        Ok(self.read::<Pruned>(call, &answer)?.networks_deleted.unwrap_or_default())
+        let pruned: Pruned = self.change(call, &path, None, LONG).await?;
+        Ok(pruned.networks_deleted.unwrap_or_default())
     }
 }
 

@@ -1,32 +1,28 @@
 //! Streams from the engine: one HTTP/1.0 request on a connection of its own, read in large pieces.
 //! dockerd sends one HTTP chunk for each log line and an HTTP library hands on one frame for each;
 //! over HTTP/1.0 there are no chunks, at a fraction of the CPU time. Used by `logs`, `events`,
-//! `stats`, `copy`, `images` and, for a wait, by `attach`.
+//! `stats`, `copy` and, for waits, by `attach`, `containers` and `exec`.
 //! There is no task behind a stream: it reads when it is polled, and dropping it closes the socket.
 
-use std::{
-    io,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::{Buf as _, BytesMut};
 use futures_util::Stream;
 use serde::de::DeserializeOwned;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{
     endpoint::Io,
     fault::Fault,
-    wire::{self, TIMEOUT, Wire, decode},
+    wire::{self, Open, TIMEOUT, Wire, decode},
 };
 
 /// How much is read at once.
-pub(super) const READ_SIZE: usize = 64 << 10;
+const READ_SIZE: usize = 64 << 10;
 /// The longest head of an answer.
 const MAX_HEAD: usize = 16 << 10;
 /// The longest error message or line of JSON.
-const MAX_LINE: usize = 4 << 20;
+pub(super) const MAX_LINE: usize = 4 << 20;
 
 /// The body of an open stream.
 pub(super) struct Raw {
@@ -35,13 +31,7 @@ pub(super) struct Raw {
     pub(super) buffer: BytesMut,
     /// The answer's head.
     head: BytesMut,
-    wire: Arc<Wire>,
-}
-
-impl Drop for Raw {
-    fn drop(&mut self) {
-        self.wire.streams.fetch_sub(1, Ordering::Relaxed);
-    }
+    _open: Open,
 }
 
 impl Raw {
@@ -59,10 +49,7 @@ impl Raw {
         limit: Duration,
     ) -> Result<Self, Fault> {
         let ask = || wire::within(limit, Self::ask(wire, method, path));
-        match ask().await {
-            Err(fault) if wire.renegotiates(&fault) => ask().await,
-            other => other,
-        }
+        wire.retried(ask).await
     }
 
     async fn ask(wire: &Arc<Wire>, method: &str, path: &str) -> Result<Self, Fault> {
@@ -72,14 +59,13 @@ impl Raw {
         if (200..300).contains(&code) { Ok(raw) } else { Err(raw.refused(code).await) }
     }
 
-    /// Sends a request: its method and its head from the path below the API version on.
-    pub(super) async fn send(wire: &Arc<Wire>, method: &str, head: &str) -> Result<Self, Fault> {
+    /// Sends a request: its method, and the rest of its head from the path below the API version on.
+    pub(super) async fn send(wire: &Arc<Wire>, method: &str, rest: &str) -> Result<Self, Fault> {
         let prefix = wire.prefix().await.map_err(Fault::unsent)?;
         let io = wire.endpoint.connect().await.map_err(Fault::Connect)?;
-        wire.streams.fetch_add(1, Ordering::Relaxed);
-        let (buffer, empty) = (BytesMut::new(), BytesMut::new());
-        let mut raw = Self { io, buffer, head: empty, wire: wire.clone() };
-        let request = format!("{method} {prefix}{head}");
+        let (buffer, head, _open) = (BytesMut::new(), BytesMut::new(), Open::new(wire));
+        let mut raw = Self { io, buffer, head, _open };
+        let request = format!("{method} {prefix}{rest}");
         raw.io.write_all(request.as_bytes()).await.map_err(|e| lost(&e))?;
         Ok(raw)
     }
@@ -128,29 +114,15 @@ impl Raw {
 
     /// Reads more into the buffer; 0 at the end. Safe to drop at any time.
     pub(super) async fn fill(&mut self) -> io::Result<usize> {
-        // One buffer for the stream's life, that grows only while the engine has much to say.
-        let wanted = if self.buffer.capacity() == 0 { 4 << 10 } else { READ_SIZE };
-        if self.buffer.capacity() - self.buffer.len() < wanted / 2 {
-            self.buffer.reserve(wanted);
-        }
-        self.io.read_buf(&mut self.buffer).await
+        fill(&mut self.io, &mut self.buffer).await
     }
 
     /// The next line of JSON; None at the end.
     async fn next_json<T: DeserializeOwned>(&mut self) -> Option<Result<T, Fault>> {
         let mut searched = 0;
         loop {
-            if let Some(end) = self.buffer[searched..].iter().position(|b| *b == b'\n') {
-                let line = self.buffer.split_to(searched + end + 1);
-                if line.trim_ascii().is_empty() {
-                    searched = 0;
-                    continue;
-                }
-                return Some(decode(&line));
-            }
-            searched = self.buffer.len();
-            if searched > MAX_LINE {
-                return Some(Err(Fault::Garbage("a line of its answer has no end".to_owned())));
+            if let Some(line) = next_line(&mut self.buffer, &mut searched).transpose() {
+                return Some(line.and_then(|line| decode(&line)));
             }
             match self.fill().await {
                 Ok(0) => return None,
@@ -170,6 +142,39 @@ impl Raw {
             let more = item.is_ok();
             Some((item, more.then_some(raw)))
         })
+    }
+}
+
+/// Reads more into a buffer that lasts as long as its stream, and grows only while the engine has much to
+/// say; 0 at the end. Safe to drop at any time.
+pub(super) async fn fill(
+    io: &mut (impl AsyncRead + Unpin),
+    buffer: &mut BytesMut,
+) -> io::Result<usize> {
+    let wanted = if buffer.capacity() == 0 { 4 << 10 } else { READ_SIZE };
+    if buffer.capacity() - buffer.len() < wanted / 2 {
+        buffer.reserve(wanted);
+    }
+    io.read_buf(buffer).await
+}
+
+/// Takes the next line that is not blank out of a buffer; None where more must be read first. So many
+/// bytes of it were `searched` before and hold no end of a line.
+pub(super) fn next_line(
+    buffer: &mut BytesMut,
+    searched: &mut usize,
+) -> Result<Option<BytesMut>, Fault> {
+    while let Some(end) = buffer[*searched..].iter().position(|b| *b == b'\n') {
+        let line = buffer.split_to(*searched + end + 1);
+        *searched = 0;
+        if !line.trim_ascii().is_empty() {
+            return Ok(Some(line));
+        }
+    }
+    *searched = buffer.len();
+    match *searched > MAX_LINE {
+        true => Err(Fault::Garbage("a line of its answer has no end".to_owned())),
+        false => Ok(None),
     }
 }
 

@@ -1,6 +1,8 @@
 //! The engine's handle against a pretended engine: what faults are told as, which version is spoken,
 //! and that hanging up ends the work.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use dockctl_api::{
     error::{MAYBE_RAN, NOT_SENT, RAN, metadata_of, reason, reason_of},
     v1::{StreamEventsRequest, StreamLogsRequest},
@@ -107,6 +109,55 @@ async fn the_engines_own_errors_keep_their_sentence() {
     assert!(!fake.requests().iter().any(|r| r.contains("info")), "nothing of it was sent");
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_takes_long_in_docker_has_its_callers_time() {
+    let fake = Fake::new(|request| match request {
+        "GET /version" => version("1.41", "1.12"),
+        _ => Reply::Late(Duration::from_secs(40), "[]".into()),
+    });
+    let engine = fake.engine();
+    let patient = engine.until(Some(Instant::now() + Duration::from_secs(60)));
+    assert!(patient.diff("web").await.unwrap().is_empty());
+    patient.start("web").await.unwrap();
+    assert_eq!(patient.inspect("web").await.unwrap().as_ref(), "[]");
+    // One who waits no longer than usual shares the same answer, and goes when his time is over.
+    let hurried = engine.until(Some(Instant::now() + Duration::from_secs(5)));
+    for (engine, seconds) in [(&engine, 30), (&hurried, 30)] {
+        let (long, short) = tokio::join!(patient.inspect("web"), engine.inspect("web"));
+        assert!(long.is_ok());
+        for late in [short.map(drop), engine.diff("web").await.map(drop), engine.start("web").await]
+        {
+            let status = is(late, Code::Unavailable, reason::DOCKER_DOWN);
+            let sentence = format!("within {seconds} s");
+            assert!(status.message().ends_with(&sentence), "{status:?}");
+        }
+    }
+    // What has no end ends after ten minutes, whatever its caller says.
+    fake.answer(|_| Reply::Hang);
+    let endless = engine.until(Some(Instant::now() + Duration::from_secs(86_400)));
+    let status = is(endless.diff("web").await, Code::Unavailable, reason::DOCKER_DOWN);
+    assert!(status.message().ends_with("within 600 s"), "{status:?}");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_too_long_says_so() {
+    let fake = Fake::new(|request| match request {
+        "GET /version" => version("1.41", "1.12"),
+        _ => Reply::Json(200, format!("\"{}\"", "x".repeat(64 << 20))),
+    });
+    let engine = fake.engine();
+    for (result, ran) in [
+        (engine.diff("web").await.map(drop), None),
+        (engine.inspect("web").await.map(drop), None),
+        (engine.disk_usage().await.map(drop), None),
+        (engine.prune_containers(&[]).await.map(drop), Some(MAYBE_RAN)),
+    ] {
+        let status = is(result, Code::ResourceExhausted, reason::DOCKER_ERROR);
+        assert!(status.message().ends_with("is longer than 64 MiB"), "{status:?}");
+        assert_eq!(metadata_of(&status, RAN).as_deref(), ran, "{status:?}");
+    }
+}
+
 #[tokio::test]
 async fn what_is_not_docker_is_no_reason_to_panic() {
     for bytes in
@@ -151,7 +202,7 @@ async fn an_engine_exchanged_under_our_feet_is_negotiated_with_anew() {
     engine.ping().await.unwrap();
     // The answer of Docker 29 to what it no longer speaks.
     let too_old = "client version 1.41 is too old. Minimum supported API version is 1.44";
-    let refused = std::sync::atomic::AtomicBool::new(false);
+    let refused = AtomicBool::new(false);
     fake.answer(move |request| match request {
         "GET /version" => version("1.50", "1.44"),
         "POST /containers/web/start" if !refused.swap(true, Ordering::SeqCst) => {

@@ -1,9 +1,9 @@
 //! Long requests: bytes that are streamed to the engine or from it, and answers that come for as long as
-//! the work takes, as lines of JSON that become `Progress`. Used by `images` and `build`. Each has a connection
-//! of its own that ends when its answer is dropped, and with it the engine's work; a request's bytes
-//! are taken from the caller only as fast as the engine takes them.
+//! the work takes, as lines of JSON that become `Progress`. Used by `images`, `build` and `containers`. Each
+//! has a connection of its own that ends when its answer is dropped, and with it the engine's work; a
+//! request's bytes are taken from the caller only as fast as the engine takes them.
 
-use std::{pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use dockctl_api::{
@@ -22,13 +22,13 @@ use tonic::{Code, Status};
 
 use super::{
     Engine,
-    download::Open,
     fault::{Call, Fault},
-    wire::{self, Body, Wire, decode},
+    raw::{MAX_LINE, next_line},
+    wire::{self, Body, Open, Wire, decode},
 };
 
-/// The longest line of JSON, and the longest error message, bytes.
-const MAX_LINE: usize = 4 << 20;
+/// Frames that are handed on as one piece; hyper makes none that is longer than 408 KiB.
+const GATHERED: usize = 2;
 
 /// How far work is, as it comes.
 pub(crate) type Told = Pin<Box<dyn Stream<Item = Result<Progress, Status>> + Send>>;
@@ -54,14 +54,8 @@ impl Engine {
     /// Posts without a body; the answer is progress.
     pub(super) async fn post(&self, post: Post<'_>) -> Result<Told, Status> {
         let (headers, path) = (post.headers, post.path);
-        let ask = async || {
-            let empty = UnsyncBoxBody::new(Empty::new().map_err(|never| match never {}));
-            open(&self.wire, Method::POST, &path, &headers, empty).await
-        };
-        let answer = match ask().await {
-            Err(fault) if self.wire.renegotiates(&fault) => ask().await,
-            other => other,
-        };
+        let ask = || open(&self.wire, Method::POST, &path, &headers, empty());
+        let answer = self.wire.retried(ask).await;
         self.progress(post.call, answer)
     }
 
@@ -84,35 +78,30 @@ impl Engine {
         self.progress(post.call, answer)
     }
 
-    /// Gets bytes, in pieces as they come. A connection that breaks is an error, never an end.
+    /// Gets bytes, in pieces of up to 1 MiB as they come; `limit` is how long the head of the answer may
+    /// take. A connection that breaks is an error, never an end.
     pub(super) async fn get_bytes(
         &self,
-        call: Call<'static>,
+        call: Call<'_>,
         path: &str,
-    ) -> Result<impl Stream<Item = Result<Bytes, Status>> + Send + use<>, Status> {
-        let ask = async || {
-            let empty = UnsyncBoxBody::new(Empty::new().map_err(|never| match never {}));
-            open(&self.wire, Method::GET, path, &[], empty).await
+        limit: Option<Duration>,
+    ) -> Result<impl Stream<Item = Result<Bytes, Status>> + Send + 'static + use<>, Status> {
+        let asked = self.wire.retried(|| open(&self.wire, Method::GET, path, &[], empty()));
+        let answer = match limit {
+            Some(limit) => wire::within(limit, asked).await,
+            None => asked.await,
         };
-        let answer = match ask().await {
-            Err(fault) if self.wire.renegotiates(&fault) => ask().await,
-            other => other,
-        };
-        let answer = answer.map_err(|fault| self.wire.status(&fault, call))?;
-        Ok(futures_util::stream::unfold(Some(answer), move |answer| async move {
-            let mut answer = answer?;
-            loop {
-                return match answer.body.frame().await? {
-                    Ok(frame) => match frame.into_data() {
-                        Ok(data) => Some((Ok(data), Some(answer))),
-                        Err(_) => continue,
-                    },
-                    Err(error) => {
-                        let status = answer.wire.status(&wire::fault(&error), call);
-                        Some((Err(status), None))
-                    }
-                };
-            }
+        let Answer { body, wire, _connection, _open } =
+            answer.map_err(|fault| self.wire.status(&fault, call))?;
+        let (name, container) = (call.name, call.container.to_owned());
+        Ok(body.into_data_stream().ready_chunks(GATHERED).map(move |frames| {
+            let _ = (&_connection, &_open);
+            let frames: Result<Vec<Bytes>, _> = frames.into_iter().collect();
+            let told = |e| wire.status(&wire::fault(&e), Call::on(name, &container));
+            Ok(match frames.map_err(told)?.as_slice() {
+                [one] => one.clone(),
+                many => many.concat().into(),
+            })
         }))
     }
 
@@ -160,9 +149,12 @@ async fn open(
         let body = body.map(|body| body.to_bytes()).unwrap_or_default();
         return Err(Fault::answer(status.as_u16(), &body));
     }
-    let open = Open::new(wire.clone());
-    let body = response.into_body();
-    Ok(Answer { body, wire: wire.clone(), _connection: connection, _open: open })
+    let (body, _open) = (response.into_body(), Open::new(wire));
+    Ok(Answer { body, wire: wire.clone(), _connection: connection, _open })
+}
+
+fn empty() -> Body {
+    UnsyncBoxBody::new(Empty::new().map_err(|never| match never {}))
 }
 
 struct Lines {
@@ -175,17 +167,8 @@ impl Lines {
     async fn next(&mut self) -> Option<Result<Message, Fault>> {
         let mut searched = 0;
         loop {
-            if let Some(end) = self.buffer[searched..].iter().position(|b| *b == b'\n') {
-                let line = self.buffer.split_to(searched + end + 1);
-                searched = 0;
-                if line.trim_ascii().is_empty() {
-                    continue;
-                }
-                return Some(decode(&line));
-            }
-            searched = self.buffer.len();
-            if searched > MAX_LINE {
-                return Some(Err(Fault::Garbage("a line of its answer has no end".to_owned())));
+            if let Some(line) = next_line(&mut self.buffer, &mut searched).transpose() {
+                return Some(line.and_then(|line| decode(&line)));
             }
             match self.answer.body.frame().await {
                 Some(Ok(frame)) => {

@@ -14,14 +14,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tonic::{Code, Status};
 
-use super::{
-    Engine,
-    fault::{Call, Fault},
-    filters,
-    images::REMOVAL,
-    names::{self, encode},
-    wire::TIMEOUT,
-};
+use super::{Engine, fault::Call, filters, names, query::Query, wire::LONG};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -54,9 +47,8 @@ impl Engine {
         &self,
         filters: &[String],
     ) -> Result<ListVolumesResponse, Status> {
-        let path = format!("/volumes?filters={}", encode(&filters::json("filters", filters)?));
-        let listed = self.wire.get_json::<Listed>(&path).await;
-        let listed = listed.map_err(|fault| self.wire.status(&fault, Call::new("GET /volumes")))?;
+        let path = filters::on("/volumes", filters)?;
+        let listed: Listed = self.look_at(Call::new("GET /volumes"), &path).await?;
         let mut volumes: Vec<Volume> =
             listed.volumes.unwrap_or_default().into_iter().map(Volume::from).collect();
         volumes.sort_unstable_by(|a, b| a.name.cmp(&b.name));
@@ -83,18 +75,18 @@ impl Engine {
             "DriverOpts": request.options,
             "Labels": request.labels,
         });
-        let call = Call::new("POST /volumes/create");
-        let answer = self
-            .send(call, TIMEOUT, Method::POST, "/volumes/create", Some(&body.to_string()))
-            .await?;
-        self.read::<Told>(call, &answer).map(Volume::from)
+        let (call, body) = (Call::new("POST /volumes/create"), body.to_string());
+        let told: Told = self.change(call, "/volumes/create", Some(&body), self.limit).await?;
+        Ok(told.into())
     }
 
     /// Removes a volume that no container uses.
     pub(crate) async fn remove_volume(&self, volume: &str, force: bool) -> Result<(), Status> {
-        let path = format!("/volumes/{}?force={force}", names::volume("volume", volume)?);
+        let mut query = Query::default();
+        query.flag("force", force);
+        let path = query.on(&format!("/volumes/{}", names::volume("volume", volume)?));
         let call = Call::new("DELETE /volumes/{name}");
-        self.send(call, REMOVAL, Method::DELETE, &path, None).await.map(drop)
+        self.send(call, LONG, Method::DELETE, &path, None).await.map(drop)
     }
 
     /// Removes volumes that no container uses.
@@ -103,8 +95,7 @@ impl Engine {
         request: &PruneVolumesRequest,
     ) -> Result<PruneVolumesResponse, Status> {
         let call = Call::new("POST /volumes/prune");
-        let api = self.wire.api().await.map_err(Fault::unsent);
-        let api = api.map_err(|fault| self.wire.status(&fault, call))?;
+        let api = self.api(call).await?;
         if !request.all && api < 42 {
             return self.prune_anonymous(&request.filters).await;
         }
@@ -112,10 +103,8 @@ impl Engine {
         if request.all && api >= 42 {
             filters.push("all=true".to_owned());
         }
-        let path =
-            format!("/volumes/prune?filters={}", encode(&filters::json("filters", &filters)?));
-        let answer = self.send(call, REMOVAL, Method::POST, &path, None).await?;
-        let pruned: Pruned = self.read(call, &answer)?;
+        let path = filters::on("/volumes/prune", &filters)?;
+        let pruned: Pruned = self.change(call, &path, None, LONG).await?;
         Ok(PruneVolumesResponse {
             deleted: pruned.volumes_deleted.unwrap_or_default(),
             space_reclaimed: pruned.space_reclaimed.unwrap_or(0),

@@ -13,10 +13,12 @@ use std::{
 use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker, errors::Error as BollardError};
 use bytes::Bytes;
 use http::{
-    HeaderValue, Method, Request, Response, StatusCode,
+    HeaderValue, Method, Request, Response,
     header::{CONTENT_TYPE, HOST},
 };
-use http_body_util::{BodyExt as _, Empty, Full, Limited, combinators::UnsyncBoxBody};
+use http_body_util::{
+    BodyExt as _, Empty, Full, LengthLimitError, Limited, combinators::UnsyncBoxBody,
+};
 use hyper::{body::Incoming, client::conn::http1::SendRequest};
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -27,8 +29,10 @@ use super::{
     lock,
 };
 
-/// Every short call ends within this.
+/// Every short call ends within this, unless its caller waits longer.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
+/// Calls that write or delete whole file systems, or walk through them, end within this.
+pub(super) const LONG: Duration = Duration::from_secs(600);
 
 /// Idle connections kept; more close after their call.
 const MAX_IDLE: usize = 8;
@@ -62,7 +66,23 @@ pub(super) struct Wire {
     api: AtomicU32,
     idle: Mutex<Vec<Idle>>,
     /// Streams that are open now.
-    pub(super) streams: AtomicUsize,
+    streams: AtomicUsize,
+}
+
+/// Counts a stream as long as it is open.
+pub(super) struct Open(Arc<Wire>);
+
+impl Open {
+    pub(super) fn new(wire: &Arc<Wire>) -> Self {
+        wire.streams.fetch_add(1, Ordering::Relaxed);
+        Self(wire.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 struct Idle {
@@ -116,24 +136,19 @@ impl Wire {
         )
     }
 
-    /// Gets a path (with its query) below the API version and reads the answer, within 30 s.
-    pub(super) async fn get(&self, path: &str) -> Result<Bytes, Fault> {
-        let ask = || async {
-            let (status, body) = self.read(self.versioned(get(path)?).await?).await?;
-            if status.is_success() { Ok(body) } else { Err(Fault::answer(status.as_u16(), &body)) }
-        };
-        within(TIMEOUT, async {
-            match ask().await {
-                Err(fault) if self.renegotiates(&fault) => ask().await,
-                other => other,
-            }
-        })
-        .await
+    /// Gets a path (with its query) below the API version and reads the answer, within `limit`.
+    pub(super) async fn get(&self, path: &str, limit: Duration) -> Result<Bytes, Fault> {
+        let ask = || async { self.whole(self.versioned(get(path)?).await?).await };
+        within(limit, self.retried(ask)).await
     }
 
     /// Like `get`, decoded.
-    pub(super) async fn get_json<T: DeserializeOwned>(&self, path: &str) -> Result<T, Fault> {
-        decode(&self.get(path).await?)
+    pub(super) async fn get_json<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        limit: Duration,
+    ) -> Result<T, Fault> {
+        decode(&self.get(path, limit).await?)
     }
 
     /// Sends a request that changes something, with this JSON or nothing as its body, and reads the
@@ -149,29 +164,37 @@ impl Wire {
         self.prefix().await.map_err(Fault::unsent)?;
         let ask = || async {
             let request = change(method.clone(), path, json)?;
-            let (status, body) = self.read(self.versioned(request).await?).await?;
-            if status.is_success() { Ok(body) } else { Err(Fault::answer(status.as_u16(), &body)) }
+            self.whole(self.versioned(request).await?).await
         };
-        within(limit, async {
-            match ask().await {
-                // The engine refused it unseen, so it has not run.
-                Err(fault) if self.renegotiates(&fault) => ask().await,
-                other => other,
-            }
-        })
-        .await
+        within(limit, self.retried(ask)).await
+    }
+
+    /// Asks, and once more in a newly negotiated version where the engine refused that of the first time;
+    /// it refused it unseen, so that nothing has run.
+    pub(super) async fn retried<T, F>(&self, ask: impl Fn() -> F) -> Result<T, Fault>
+    where
+        F: Future<Output = Result<T, Fault>>,
+    {
+        match ask().await {
+            Err(fault) if self.renegotiates(&fault) => ask().await,
+            other => other,
+        }
+    }
+
+    /// How many streams are open now.
+    pub(super) fn open_streams(&self) -> usize {
+        self.streams.load(Ordering::Relaxed)
     }
 
     /// Agrees with the engine on an API version, as new as both speak. Done again before the next
     /// call whenever the engine was away, since it may have been exchanged.
     pub(super) async fn negotiate(&self) -> Result<EngineVersion, Fault> {
         within(TIMEOUT, async {
-            let (status, body) = self.read(self.send(get("/version")?).await?).await?;
-            match status {
-                status if status.is_success() => self.agree(&decode(&body)?),
+            match self.whole(self.send(get("/version")?).await?).await {
+                Ok(body) => self.agree(&decode(&body)?),
                 // A proxy that hides the version seldom hides the ping.
-                StatusCode::FORBIDDEN => self.agree(&self.version_of_ping().await?),
-                status => Err(Fault::answer(status.as_u16(), &body)),
+                Err(Fault::Answer { code: 403, .. }) => self.agree(&self.version_of_ping().await?),
+                Err(fault) => Err(fault),
             }
         })
         .await
@@ -213,10 +236,7 @@ impl Wire {
         let response = self.send(get("/_ping")?).await?;
         let header = response.headers().get("api-version").and_then(|v| v.to_str().ok());
         let api_version = header.unwrap_or_default().to_owned();
-        let (status, body) = self.read(response).await?;
-        if !status.is_success() {
-            return Err(Fault::answer(status.as_u16(), &body));
-        }
+        self.whole(response).await?;
         let empty = String::new;
         let (version, min_api_version, os, arch) = (empty(), empty(), empty(), empty());
         Ok(Version { version, api_version, min_api_version, os, arch })
@@ -312,13 +332,16 @@ impl Wire {
         Some(idle.swap_remove(ready).sender)
     }
 
-    pub(super) async fn read(
-        &self,
-        response: Response<Incoming>,
-    ) -> Result<(StatusCode, Bytes), Fault> {
+    /// An answer's whole body, or what it says of a failure.
+    pub(super) async fn whole(&self, response: Response<Incoming>) -> Result<Bytes, Fault> {
         let status = response.status();
         let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-        Ok((status, body.map_err(|e| Fault::Lost(e.to_string()))?.to_bytes()))
+        let body = body.map_err(|e| match e.is::<LengthLimitError>() {
+            true => Fault::TooLong(MAX_ANSWER),
+            false => Fault::Lost(e.to_string()),
+        });
+        let body = body?.to_bytes();
+        if status.is_success() { Ok(body) } else { Err(Fault::answer(status.as_u16(), &body)) }
     }
 }
 
@@ -366,7 +389,8 @@ pub(super) fn fault(error: &hyper::Error) -> Fault {
 pub(super) fn of_bollard(error: BollardError) -> Fault {
     match error {
         BollardError::DockerResponseServerError { status_code, message } => {
-            Fault::Answer { code: status_code, message }
+            // bollard does not tell.
+            Fault::Answer { code: status_code, message, dockers: false }
         }
         BollardError::RequestTimeoutError => Fault::Timeout(TIMEOUT),
         BollardError::IOError { err } => match err.downcast::<Fault>() {

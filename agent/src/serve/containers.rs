@@ -42,8 +42,9 @@ impl ContainerService for Agent {
         &self,
         request: Request<InspectContainerRequest>,
     ) -> Result<Response<InspectContainerResponse>, Status> {
+        let engine = self.engine(&request);
         let InspectContainerRequest { container, size, .. } = request.into_inner();
-        let json = self.engine.inspect(&container, size).await?;
+        let json = engine.inspect(&container, size).await?;
         Ok(Response::new(InspectContainerResponse { json: json.to_string() }))
     }
 
@@ -51,7 +52,7 @@ impl ContainerService for Agent {
         &self,
         request: Request<StartContainerRequest>,
     ) -> Result<Response<StartContainerResponse>, Status> {
-        self.engine.start(&request.into_inner().container).await?;
+        self.engine(&request).start(&request.into_inner().container).await?;
         Ok(Response::new(StartContainerResponse {}))
     }
 
@@ -59,8 +60,9 @@ impl ContainerService for Agent {
         &self,
         request: Request<StopContainerRequest>,
     ) -> Result<Response<StopContainerResponse>, Status> {
+        let engine = self.engine(&request);
         let StopContainerRequest { container, timeout, signal, .. } = request.into_inner();
-        self.engine.stop(&container, &StopOptions { timeout, signal }).await?;
+        engine.stop(&container, &StopOptions { timeout, signal }).await?;
         Ok(Response::new(StopContainerResponse {}))
     }
 
@@ -68,8 +70,9 @@ impl ContainerService for Agent {
         &self,
         request: Request<RestartContainerRequest>,
     ) -> Result<Response<RestartContainerResponse>, Status> {
+        let engine = self.engine(&request);
         let RestartContainerRequest { container, timeout, signal, .. } = request.into_inner();
-        self.engine.restart(&container, &StopOptions { timeout, signal }).await?;
+        engine.restart(&container, &StopOptions { timeout, signal }).await?;
         Ok(Response::new(RestartContainerResponse {}))
     }
 
@@ -77,8 +80,9 @@ impl ContainerService for Agent {
         &self,
         request: Request<KillContainerRequest>,
     ) -> Result<Response<KillContainerResponse>, Status> {
+        let engine = self.engine(&request);
         let KillContainerRequest { container, signal, .. } = request.into_inner();
-        self.engine.kill(&container, &signal).await?;
+        engine.kill(&container, &signal).await?;
         Ok(Response::new(KillContainerResponse {}))
     }
 
@@ -86,14 +90,14 @@ impl ContainerService for Agent {
         &self,
         request: Request<CreateContainerRequest>,
     ) -> Result<Response<CreateContainerResponse>, Status> {
-        Ok(Response::new(self.engine.create(request.get_ref()).await?))
+        Ok(Response::new(self.engine(&request).create(request.get_ref()).await?))
     }
 
     async fn remove_container(
         &self,
         request: Request<RemoveContainerRequest>,
     ) -> Result<Response<RemoveContainerResponse>, Status> {
-        self.engine.remove(request.get_ref()).await?;
+        self.engine(&request).remove(request.get_ref()).await?;
         Ok(Response::new(RemoveContainerResponse {}))
     }
 
@@ -101,8 +105,9 @@ impl ContainerService for Agent {
         &self,
         request: Request<RenameContainerRequest>,
     ) -> Result<Response<RenameContainerResponse>, Status> {
+        let engine = self.engine(&request);
         let RenameContainerRequest { container, name, .. } = request.into_inner();
-        self.engine.rename(&container, &name).await?;
+        engine.rename(&container, &name).await?;
         Ok(Response::new(RenameContainerResponse {}))
     }
 
@@ -110,7 +115,7 @@ impl ContainerService for Agent {
         &self,
         request: Request<PauseContainerRequest>,
     ) -> Result<Response<PauseContainerResponse>, Status> {
-        self.engine.pause(&request.into_inner().container).await?;
+        self.engine(&request).pause(&request.into_inner().container).await?;
         Ok(Response::new(PauseContainerResponse {}))
     }
 
@@ -118,7 +123,7 @@ impl ContainerService for Agent {
         &self,
         request: Request<UnpauseContainerRequest>,
     ) -> Result<Response<UnpauseContainerResponse>, Status> {
-        self.engine.unpause(&request.into_inner().container).await?;
+        self.engine(&request).unpause(&request.into_inner().container).await?;
         Ok(Response::new(UnpauseContainerResponse {}))
     }
 
@@ -126,8 +131,9 @@ impl ContainerService for Agent {
         &self,
         request: Request<UpdateContainerRequest>,
     ) -> Result<Response<UpdateContainerResponse>, Status> {
+        let engine = self.engine(&request);
         let UpdateContainerRequest { container, json, .. } = request.into_inner();
-        let warnings = self.engine.update(&container, &json).await?;
+        let warnings = engine.update(&container, &json).await?;
         Ok(Response::new(UpdateContainerResponse { warnings }))
     }
 
@@ -135,8 +141,8 @@ impl ContainerService for Agent {
         &self,
         request: Request<WaitContainerRequest>,
     ) -> Result<Response<ResponseStream<WaitContainerResponse>>, Status> {
-        let request = request.get_ref();
-        let exit = self.engine.wait(&request.container, request.condition()).await?;
+        let (engine, request) = (self.engine(&request), request.get_ref());
+        let exit = engine.wait(&request.container, request.condition()).await?;
         let registered = stream::iter([Ok(WaitContainerResponse { exit: None })]);
         let ended = stream::once(async { Ok(WaitContainerResponse { exit: Some(exit.await?) }) });
         Ok(Response::new(Box::pin(registered.chain(ended))))
@@ -146,15 +152,16 @@ impl ContainerService for Agent {
         &self,
         request: Request<ListProcessesRequest>,
     ) -> Result<Response<ListProcessesResponse>, Status> {
+        let engine = self.engine(&request);
         let ListProcessesRequest { container, ps_options, .. } = request.into_inner();
-        Ok(Response::new(self.engine.processes(&container, &ps_options).await?))
+        Ok(Response::new(engine.processes(&container, &ps_options).await?))
     }
 
     async fn diff_container(
         &self,
         request: Request<DiffContainerRequest>,
     ) -> Result<Response<DiffContainerResponse>, Status> {
-        let changes = self.engine.diff(&request.into_inner().container).await?;
+        let changes = self.engine(&request).diff(&request.into_inner().container).await?;
         Ok(Response::new(DiffContainerResponse { changes }))
     }
 
@@ -162,7 +169,7 @@ impl ContainerService for Agent {
         &self,
         request: Request<CommitContainerRequest>,
     ) -> Result<Response<CommitContainerResponse>, Status> {
-        let id = self.engine.commit(request.get_ref()).await?;
+        let id = self.engine(&request).commit(request.get_ref()).await?;
         Ok(Response::new(CommitContainerResponse { id }))
     }
 
@@ -179,7 +186,7 @@ impl ContainerService for Agent {
         &self,
         request: Request<PruneContainersRequest>,
     ) -> Result<Response<PruneContainersResponse>, Status> {
-        let pruned = self.engine.prune_containers(&request.into_inner().filters).await?;
+        let pruned = self.engine(&request).prune_containers(&request.into_inner().filters).await?;
         Ok(Response::new(pruned))
     }
 

@@ -18,8 +18,9 @@ impl CopyService for Agent {
         &self,
         request: Request<StatPathRequest>,
     ) -> Result<Response<StatPathResponse>, Status> {
+        let engine = self.engine(&request);
         let StatPathRequest { container, path, .. } = request.into_inner();
-        let stat = Some(self.engine.stat_path(&container, &path).await?);
+        let stat = Some(engine.stat_path(&container, &path).await?);
         Ok(Response::new(StatPathResponse { stat }))
     }
 

@@ -8,7 +8,7 @@ use dockctl_api::{
         attach_response, exec_request, exec_response, exec_service_server::ExecService,
     },
 };
-use futures_util::{StreamExt as _, stream};
+use futures_util::{Stream, StreamExt as _, stream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -16,83 +16,92 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{Agent, ResponseStream};
 use crate::engine::{Input, Output};
 
+/// What a caller sends after his first message, and what he gets.
+macro_rules! messages {
+    ($request:ident, $response:ident, $input:ident, $output:ident) => {
+        impl TryFrom<$request> for Input {
+            type Error = Status;
+
+            fn try_from(request: $request) -> Result<Self, Status> {
+                Ok(match request.input {
+                    Some($input::Input::Stdin(data)) => Self::Stdin(data),
+                    Some($input::Input::Resize(size)) => Self::Resize(size),
+                    Some($input::Input::Signal(signal)) => Self::Signal(signal),
+                    Some($input::Input::Start(_)) | None => {
+                        let why =
+                            "each message after the first has one of stdin, resize and signal";
+                        return Err(bad_field("input", why));
+                    }
+                })
+            }
+        }
+
+        impl From<Output> for $response {
+            fn from(output: Output) -> Self {
+                let output = Some(match output {
+                    Output::Started { exec_id, tty } => {
+                        $output::Output::Started(ExecStarted { exec_id, tty })
+                    }
+                    Output::Stdout(data) => $output::Output::Stdout(data),
+                    Output::Stderr(data) => $output::Output::Stderr(data),
+                    Output::Exit(code) => $output::Output::ExitCode(code),
+                });
+                Self { output }
+            }
+        }
+    };
+}
+messages!(ExecRequest, ExecResponse, exec_request, exec_response);
+messages!(AttachRequest, AttachResponse, attach_request, attach_response);
+
 #[tonic::async_trait]
 impl ExecService for Agent {
     async fn exec(
         &self,
         request: Request<Streaming<ExecRequest>>,
     ) -> Result<Response<ResponseStream<ExecResponse>>, Status> {
-        use exec_request::Input as Sent;
-        let mut requests = request.into_inner();
-        let Some(ExecRequest { container, input: Some(Sent::Start(start)), .. }) =
-            requests.message().await?
-        else {
-            return Err(start_missing());
-        };
-        let input = requests.map(|request| match request?.input {
-            Some(Sent::Stdin(data)) => Ok(Input::Stdin(data)),
-            Some(Sent::Resize(size)) => Ok(Input::Resize(size)),
-            Some(Sent::Signal(signal)) => Ok(Input::Signal(signal)),
-            Some(Sent::Start(_)) | None => Err(start_again()),
-        });
-        respond(self.engine.exec(container, start, input), |output| {
-            use exec_response::Output as Message;
-            let output = Some(match output {
-                Output::Started { exec_id, tty } => Message::Started(ExecStarted { exec_id, tty }),
-                Output::Stdout(data) => Message::Stdout(data),
-                Output::Stderr(data) => Message::Stderr(data),
-                Output::Exit(code) => Message::ExitCode(code),
-            });
-            ExecResponse { output }
-        })
-        .await
+        let (engine, mut requests) = (self.engine(&request), request.into_inner());
+        match requests.message().await? {
+            Some(ExecRequest {
+                container, input: Some(exec_request::Input::Start(start)), ..
+            }) => respond(engine.exec(container, start, inputs(requests))).await,
+            _ => Err(start_missing()),
+        }
     }
 
     async fn attach(
         &self,
         request: Request<Streaming<AttachRequest>>,
     ) -> Result<Response<ResponseStream<AttachResponse>>, Status> {
-        use attach_request::Input as Sent;
-        let mut requests = request.into_inner();
-        let Some(AttachRequest { container, input: Some(Sent::Start(start)), .. }) =
-            requests.message().await?
-        else {
-            return Err(start_missing());
-        };
-        let input = requests.map(|request| match request?.input {
-            Some(Sent::Stdin(data)) => Ok(Input::Stdin(data)),
-            Some(Sent::Resize(size)) => Ok(Input::Resize(size)),
-            Some(Sent::Signal(signal)) => Ok(Input::Signal(signal)),
-            Some(Sent::Start(_)) | None => Err(start_again()),
-        });
-        respond(self.engine.attach(container, start, input), |output| {
-            use attach_response::Output as Message;
-            let output = Some(match output {
-                Output::Started { exec_id, tty } => Message::Started(ExecStarted { exec_id, tty }),
-                Output::Stdout(data) => Message::Stdout(data),
-                Output::Stderr(data) => Message::Stderr(data),
-                Output::Exit(code) => Message::ExitCode(code),
-            });
-            AttachResponse { output }
-        })
-        .await
+        let (engine, mut requests) = (self.engine(&request), request.into_inner());
+        match requests.message().await? {
+            Some(AttachRequest {
+                container,
+                input: Some(attach_request::Input::Start(start)),
+                ..
+            }) => respond(engine.attach(container, start, inputs(requests))).await,
+            _ => Err(start_missing()),
+        }
     }
 }
 
+fn inputs<T>(requests: Streaming<T>) -> impl Stream<Item = Result<Input, Status>> + Send + 'static
+where
+    T: Send + 'static,
+    Input: TryFrom<T, Error = Status>,
+{
+    requests.map(|request| request?.try_into())
+}
+
 /// A session as a response; one that could not begin is an error.
-async fn respond<T: Send + 'static>(
+async fn respond<T: From<Output> + Send + 'static>(
     mut outputs: mpsc::Receiver<Result<Output, Status>>,
-    message: impl Fn(Output) -> T + Send + 'static,
 ) -> Result<Response<ResponseStream<T>>, Status> {
     let first = outputs.recv().await.unwrap_or_else(|| Err(Status::internal("it ended unseen")))?;
     let outputs = stream::iter([Ok(first)]).chain(ReceiverStream::new(outputs));
-    Ok(Response::new(Box::pin(outputs.map(move |output| output.map(&message)))))
+    Ok(Response::new(Box::pin(outputs.map(|output| output.map(T::from)))))
 }
 
 fn start_missing() -> Status {
     bad_field("start", "the first message has container and start")
-}
-
-fn start_again() -> Status {
-    bad_field("input", "each message after the first has one of stdin, resize and signal")
 }

@@ -34,7 +34,7 @@ impl ImageService for Agent {
         &self,
         request: Request<InspectImageRequest>,
     ) -> Result<Response<InspectImageResponse>, Status> {
-        let json = self.engine.inspect_image(&request.into_inner().image).await?;
+        let json = self.engine(&request).inspect_image(&request.into_inner().image).await?;
         Ok(Response::new(InspectImageResponse { json }))
     }
 
@@ -42,7 +42,7 @@ impl ImageService for Agent {
         &self,
         request: Request<ListImageHistoryRequest>,
     ) -> Result<Response<ListImageHistoryResponse>, Status> {
-        let layers = self.engine.image_history(&request.into_inner().image).await?;
+        let layers = self.engine(&request).image_history(&request.into_inner().image).await?;
         Ok(Response::new(ListImageHistoryResponse { layers }))
     }
 
@@ -66,8 +66,9 @@ impl ImageService for Agent {
         &self,
         request: Request<TagImageRequest>,
     ) -> Result<Response<TagImageResponse>, Status> {
+        let engine = self.engine(&request);
         let TagImageRequest { image, tag, .. } = request.into_inner();
-        self.engine.tag_image(&image, &tag).await?;
+        engine.tag_image(&image, &tag).await?;
         Ok(Response::new(TagImageResponse {}))
     }
 
@@ -75,14 +76,14 @@ impl ImageService for Agent {
         &self,
         request: Request<RemoveImageRequest>,
     ) -> Result<Response<RemoveImageResponse>, Status> {
-        self.engine.remove_image(request.get_ref()).await.map(Response::new)
+        self.engine(&request).remove_image(request.get_ref()).await.map(Response::new)
     }
 
     async fn prune_images(
         &self,
         request: Request<PruneImagesRequest>,
     ) -> Result<Response<PruneImagesResponse>, Status> {
-        self.engine.prune_images(request.get_ref()).await.map(Response::new)
+        self.engine(&request).prune_images(request.get_ref()).await.map(Response::new)
     }
 
     async fn save_images(

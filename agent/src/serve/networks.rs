@@ -17,7 +17,7 @@ impl NetworkService for Agent {
         &self,
         request: Request<ListNetworksRequest>,
     ) -> Result<Response<ListNetworksResponse>, Status> {
-        let mut networks = self.engine.list_networks(&request.get_ref().filters).await?;
+        let mut networks = self.engine(&request).list_networks(&request.get_ref().filters).await?;
         for network in &mut networks {
             network.agent = self.name.to_string();
         }
@@ -28,7 +28,7 @@ impl NetworkService for Agent {
         &self,
         request: Request<InspectNetworkRequest>,
     ) -> Result<Response<InspectNetworkResponse>, Status> {
-        let json = self.engine.inspect_network(&request.get_ref().network).await?;
+        let json = self.engine(&request).inspect_network(&request.get_ref().network).await?;
         Ok(Response::new(InspectNetworkResponse { json }))
     }
 
@@ -36,14 +36,14 @@ impl NetworkService for Agent {
         &self,
         request: Request<CreateNetworkRequest>,
     ) -> Result<Response<CreateNetworkResponse>, Status> {
-        self.engine.create_network(request.get_ref()).await.map(Response::new)
+        self.engine(&request).create_network(request.get_ref()).await.map(Response::new)
     }
 
     async fn remove_network(
         &self,
         request: Request<RemoveNetworkRequest>,
     ) -> Result<Response<RemoveNetworkResponse>, Status> {
-        self.engine.remove_network(&request.get_ref().network).await?;
+        self.engine(&request).remove_network(&request.get_ref().network).await?;
         Ok(Response::new(RemoveNetworkResponse {}))
     }
 
@@ -51,7 +51,7 @@ impl NetworkService for Agent {
         &self,
         request: Request<ConnectNetworkRequest>,
     ) -> Result<Response<ConnectNetworkResponse>, Status> {
-        self.engine.connect_network(request.get_ref()).await?;
+        self.engine(&request).connect_network(request.get_ref()).await?;
         Ok(Response::new(ConnectNetworkResponse {}))
     }
 
@@ -59,7 +59,7 @@ impl NetworkService for Agent {
         &self,
         request: Request<DisconnectNetworkRequest>,
     ) -> Result<Response<DisconnectNetworkResponse>, Status> {
-        self.engine.disconnect_network(request.get_ref()).await?;
+        self.engine(&request).disconnect_network(request.get_ref()).await?;
         Ok(Response::new(DisconnectNetworkResponse {}))
     }
 
@@ -67,7 +67,7 @@ impl NetworkService for Agent {
         &self,
         request: Request<PruneNetworksRequest>,
     ) -> Result<Response<PruneNetworksResponse>, Status> {
-        let deleted = self.engine.prune_networks(&request.get_ref().filters).await?;
+        let deleted = self.engine(&request).prune_networks(&request.get_ref().filters).await?;
         Ok(Response::new(PruneNetworksResponse { deleted }))
     }
 }

@@ -31,9 +31,9 @@ impl SystemService for Agent {
 
     async fn get_info(
         &self,
-        _: Request<GetInfoRequest>,
+        request: Request<GetInfoRequest>,
     ) -> Result<Response<GetInfoResponse>, Status> {
-        Ok(Response::new(GetInfoResponse { json: self.engine.info().await? }))
+        Ok(Response::new(GetInfoResponse { json: self.engine(&request).info().await? }))
     }
 
     async fn ping(&self, _: Request<PingRequest>) -> Result<Response<PingResponse>, Status> {

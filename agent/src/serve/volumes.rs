@@ -15,7 +15,7 @@ impl VolumeService for Agent {
         &self,
         request: Request<ListVolumesRequest>,
     ) -> Result<Response<ListVolumesResponse>, Status> {
-        let mut list = self.engine.list_volumes(&request.get_ref().filters).await?;
+        let mut list = self.engine(&request).list_volumes(&request.get_ref().filters).await?;
         for volume in &mut list.volumes {
             volume.agent = self.name.to_string();
         }
@@ -26,7 +26,7 @@ impl VolumeService for Agent {
         &self,
         request: Request<InspectVolumeRequest>,
     ) -> Result<Response<InspectVolumeResponse>, Status> {
-        let json = self.engine.inspect_volume(&request.get_ref().volume).await?;
+        let json = self.engine(&request).inspect_volume(&request.get_ref().volume).await?;
         Ok(Response::new(InspectVolumeResponse { json }))
     }
 
@@ -34,7 +34,7 @@ impl VolumeService for Agent {
         &self,
         request: Request<CreateVolumeRequest>,
     ) -> Result<Response<CreateVolumeResponse>, Status> {
-        let mut volume = self.engine.create_volume(request.get_ref()).await?;
+        let mut volume = self.engine(&request).create_volume(request.get_ref()).await?;
         volume.agent = self.name.to_string();
         Ok(Response::new(CreateVolumeResponse { volume: Some(volume) }))
     }
@@ -43,8 +43,9 @@ impl VolumeService for Agent {
         &self,
         request: Request<RemoveVolumeRequest>,
     ) -> Result<Response<RemoveVolumeResponse>, Status> {
+        let engine = self.engine(&request);
         let RemoveVolumeRequest { volume, force, .. } = request.into_inner();
-        self.engine.remove_volume(&volume, force).await?;
+        engine.remove_volume(&volume, force).await?;
         Ok(Response::new(RemoveVolumeResponse {}))
     }
 
@@ -52,6 +53,6 @@ impl VolumeService for Agent {
         &self,
         request: Request<PruneVolumesRequest>,
     ) -> Result<Response<PruneVolumesResponse>, Status> {
-        self.engine.prune_volumes(request.get_ref()).await.map(Response::new)
+        self.engine(&request).prune_volumes(request.get_ref()).await.map(Response::new)
     }
 }

@@ -36,6 +36,8 @@ pub struct CallContext {
     pub request_id: String,
     /// The user.
     pub principal: String,
+    /// When the caller gives up; None for never.
+    pub deadline: Option<Instant>,
 }
 
 /// What serving needs; cheap to clone.
@@ -95,7 +97,7 @@ impl Server {
         }
         let body = Body::new(Full::new(framing::frame(&call.message)).map_err(|e| match e {}));
         let work = async {
-            let mut response = self.call_routes(&call, body).await;
+            let mut response = self.call_routes(&call, left, body).await;
             if let Some(end) = framing::end_in(response.headers()) {
                 return Ok(CallResult { end: Some(end), ..Default::default() });
             }
@@ -135,7 +137,7 @@ impl Server {
         let call_id = call.call_id;
         let this = self.clone();
         let answer = async move {
-            let response = this.call_routes(&call, body).await;
+            let response = this.call_routes(&call, left, body).await;
             match framing::end_in(response.headers()) {
                 Some(end) => stream::iter([ServeRequest { end: Some(end), ..Default::default() }])
                     .left_stream(),
@@ -147,9 +149,17 @@ impl Server {
         self.serve(outbound, Some(request), left).await;
     }
 
-    async fn call_routes(&self, call: &Call, body: Body) -> Response<Body> {
-        let context =
-            CallContext { request_id: call.request_id.clone(), principal: call.principal.clone() };
+    async fn call_routes(
+        &self,
+        call: &Call,
+        deadline: Option<Instant>,
+        body: Body,
+    ) -> Response<Body> {
+        let context = CallContext {
+            request_id: call.request_id.clone(),
+            principal: call.principal.clone(),
+            deadline,
+        };
         let request = Request::post(call.path.as_str())
             .header(header::CONTENT_TYPE, "application/grpc")
             .header(header::TE, "trailers")

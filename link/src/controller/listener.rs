@@ -83,7 +83,7 @@ impl Peer {
 impl Peer {
     /// For the fuzzer, which has no connection.
     pub fn for_fuzzing(address: SocketAddr, identity: Option<PeerIdentity>) -> Self {
-        Self::new(address, identity, CancellationToken::new())
+        Self::new(address, identity, CancellationToken::new(), Close::default())
     }
 }
 

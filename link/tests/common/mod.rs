@@ -21,7 +21,7 @@ use dockctl_api::{
     tls::{self as api_tls, ClientIdentity, Trust},
 };
 use dockctl_link::{
-    agent::{self, Connector, HostResult, Updates},
+    agent::{self, CallContext, Connector, HostResult, Updates},
     controller::{self, Admission, CallSpec, PeerIdentity, Session, Update, listener::Port, tls},
     framing::{self, Deframer},
     identity, wire,
@@ -170,6 +170,16 @@ pub fn services(counters: Arc<Counters>) -> Routes {
                     let data = request.into_body().into_data_stream();
                     let frames = data.filter_map(|d| async { d.ok().map(Frame::data) });
                     grpc(frames.chain(stream::once(async { ok() })))
+                }),
+            )
+            // Answers with how many seconds its caller waits yet.
+            .route(
+                "/t/Left",
+                post(|request: Request| async move {
+                    let context = request.extensions().get::<CallContext>().unwrap();
+                    let left = context.deadline.map(|at| (at - Instant::now()).as_secs());
+                    let left = format!("{left:?}");
+                    grpc(stream::iter([Frame::data(framing::frame(left.as_bytes())), ok()]))
                 }),
             )
             .route(

@@ -63,7 +63,7 @@ async fn no_typed_call_passes_by_the_guard() {
     let harmless = ContainerCreateBody::default();
     engine.docker.create_container(None, harmless).await.unwrap();
     fake.asked("POST /v1.41/containers/create").await;
-    engine.wire.get("/containers/json").await.unwrap();
+    engine.wire.get("/containers/json", TIMEOUT).await.unwrap();
 }
 
 #[tokio::test]
