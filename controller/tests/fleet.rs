@@ -38,7 +38,11 @@ async fn unknown_offline_and_missing_agents_have_their_own_reasons() {
     TestAgent::enroll(&world, "asleep", &token).await.unwrap();
     let user = world.user().await;
     let inspect = async |agent: &str| {
-        let request = InspectContainerRequest { agent: agent.into(), container: "x".into() };
+        let request = InspectContainerRequest {
+            agent: agent.into(),
+            container: "x".into(),
+            ..Default::default()
+        };
         user.containers().inspect_container(user.call(request)).await.unwrap_err()
     };
     let unknown = inspect("nobody").await;

@@ -318,7 +318,11 @@ async fn a_revoked_agent_is_not_heard_while_it_hangs_on() {
     assert_eq!(revoked.agent.unwrap().state(), AgentState::Offline);
     session.send(full_inventory(vec![container("c1", "lie", "running")])).await;
     session.send(Up::Event(Event { action: "lie".into(), ..Default::default() })).await;
-    let request = InspectContainerRequest { agent: "impostor".into(), container: "x".into() };
+    let request = InspectContainerRequest {
+        agent: "impostor".into(),
+        container: "x".into(),
+        ..Default::default()
+    };
     let refused = user.containers().inspect_container(user.call(request)).await.unwrap_err();
     assert_eq!(reason_of(&refused).as_deref(), Some(reason::AGENT_REVOKED));
 

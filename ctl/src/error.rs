@@ -1,5 +1,5 @@
 //! What a failed command says and which exit code it ends with. Every module returns this [`Error`];
-//! `main` prints it. Nothing here talks to the network: `explain.rs` adds what needs another call.
+//! `main` prints it. Nothing here talks to the network: `resolve.rs` adds what needs another call.
 
 use std::{fmt, io};
 
@@ -151,11 +151,13 @@ impl Error {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Names of files and of what others made are in it, and a person may read it at a terminal.
         if let Some(about) = &self.about {
-            write!(f, "{about}: ")?;
+            write!(f, "{}: ", clean(about))?;
         }
-        f.write_str(&self.message)?;
-        self.hints.iter().try_for_each(|hint| write!(f, "\n  {hint}"))
+        f.write_str(&clean(&self.message))?;
+        let lines = self.hints.iter().flat_map(|hint| hint.lines());
+        lines.map(clean).try_for_each(|line| write!(f, "\n  {line}"))
     }
 }
 
@@ -300,5 +302,11 @@ mod tests {
     fn hostile_sentences_are_cleaned() {
         let status = api::status(Code::Internal, reason::INTERNAL, "a\x1b]0;x\x07b\n", &[]);
         assert_eq!(Error::from(status).told().unwrap().to_string(), "ab");
+        let name = "\x1b]0;x\x07name";
+        let error = Error::new(Exit::Failed, format!("{name}: no such file"))
+            .about(name)
+            .hint(format!("{name}\n  and \u{9b}2Jmore"));
+        let text = error.told().unwrap().to_string();
+        assert_eq!(text, "name: name: no such file\n  name\n    and more");
     }
 }

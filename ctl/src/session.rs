@@ -3,6 +3,7 @@
 //! token. Every command calls through [`Session::call`].
 
 use std::{
+    cell::RefCell,
     future::Future,
     path::{Path, PathBuf},
     time::Duration,
@@ -13,8 +14,9 @@ use dockctl_api::{
     tls::Trust,
     v1::{RefreshRequest, Tokens, auth_service_client::AuthServiceClient},
 };
-use tokio::sync::Mutex;
-use tonic::{Response, Status};
+use futures_util::stream::{self, BoxStream, StreamExt as _};
+use tokio::sync::{Mutex, mpsc};
+use tonic::{Response, Status, Streaming};
 
 use crate::{
     args::Global,
@@ -38,6 +40,16 @@ pub(crate) struct Session {
     trust: Option<Trust>,
     timeout: Option<Duration>,
     state: Mutex<State>,
+}
+
+/// An open call that goes both ways.
+pub(crate) struct Open<Req, Res> {
+    /// What goes up after the first message.
+    pub(crate) up: mpsc::Sender<Req>,
+    /// The first message of the answer.
+    pub(crate) first: Option<Res>,
+    /// The answer's other messages.
+    pub(crate) down: Streaming<Res>,
 }
 
 struct State {
@@ -129,6 +141,32 @@ impl Session {
             }
             result => result,
         }
+    }
+
+    /// Opens a call that goes both ways and waits until it is answered; `queue` messages wait to go up at
+    /// most. A second try begins anew: none but the first message is there before the call is through.
+    pub(crate) async fn open<Req, Res, F, Fut>(
+        &self,
+        first: Req,
+        queue: usize,
+        rpc: F,
+    ) -> Result<Open<Req, Res>>
+    where
+        Req: Clone + Send + 'static,
+        F: Fn(Channel, BoxStream<'static, Req>) -> Fut,
+        Fut: Future<Output = std::result::Result<Response<Streaming<Res>>, Status>>,
+    {
+        let up = RefCell::new(None);
+        let call = self.call(None, |channel| {
+            let (sender, mut received) = mpsc::channel(queue);
+            up.replace(Some(sender));
+            let rest = stream::poll_fn(move |cx| received.poll_recv(cx));
+            rpc(channel, stream::iter([first.clone()]).chain(rest).boxed())
+        });
+        let mut down = call.await?;
+        let first = down.message().await?;
+        let up = up.take().ok_or_else(|| Error::new(Exit::Failed, "the call was never made"))?;
+        Ok(Open { up, first, down })
     }
 
     /// Says where a refused token came from, since a login would not be used instead of it.

@@ -11,7 +11,7 @@ use dockctl_api::v1::{
     AttachRequest, AttachResponse, ExecRequest, ExecResponse, TerminalSize, attach_request,
     attach_response, exec_request, exec_response,
 };
-use futures_util::stream::{self, BoxStream, StreamExt as _};
+use futures_util::stream::BoxStream;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
@@ -26,6 +26,7 @@ use crate::{
         Term,
         printer::{Printer, To},
     },
+    session::Open,
     terminal::{self, Input, Raw},
 };
 
@@ -128,26 +129,11 @@ where
     F: Fn(Channel, BoxStream<'static, Req>) -> Fut,
     Fut: Future<Output = std::result::Result<Response<Streaming<Res>>, Status>>,
 {
-    let up = RefCell::new(None);
-    let call = ctx.session.call(None, |channel| {
-        let (sender, received) = mpsc::channel(QUEUE);
-        up.replace(Some(sender));
-        let rest = stream::unfold(received, |mut received| async {
-            Some((received.recv().await?, received))
-        });
-        let first = stream::once(std::future::ready(first.clone()));
-        rpc(channel, first.chain(rest).boxed())
-    });
-    let mut down = call.await?;
-    let up = up.take().ok_or_else(not_begun)?;
-    match down.message().await?.map(Into::into) {
+    let Open { up, first, down } = ctx.session.open(first, QUEUE, rpc).await?;
+    match first.map(Into::into) {
         Some(Down::Started) => Ok(Call { up, down }),
-        _ => Err(not_begun()),
+        _ => Err(Error::new(Exit::Failed, "the agent did not say that it has begun")),
     }
-}
-
-fn not_begun() -> Error {
-    Error::new(Exit::Failed, "the agent did not say that it has begun")
 }
 
 /// Holds a session to its end; the program's exit code, or None where it was left running. `late` sends

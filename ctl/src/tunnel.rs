@@ -2,13 +2,15 @@
 //! ConnectDocker stream of its own. Used by `docker` and `docker-socket`; it reads nothing of what passes.
 
 use std::{
-    fs, io,
+    fs,
+    future::Future,
+    io,
     os::{
         fd::{AsFd, OwnedFd},
         unix::fs::{FileTypeExt as _, MetadataExt as _},
     },
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -16,7 +18,7 @@ use bytes::BytesMut;
 use dockctl_api::v1::{
     ConnectDockerRequest, ConnectDockerResponse, docker_service_client::DockerServiceClient,
 };
-use futures_util::{StreamExt as _, stream, stream::FuturesUnordered};
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Interest},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
@@ -29,11 +31,13 @@ use crate::{
     error::{Error, Exit, Result},
     output::{Term, clean},
     resolve,
-    session::Session,
+    session::{Open, Session},
 };
 
 /// Connections at the same time; more wait to be accepted.
 const MAX_CONNECTIONS: usize = 256;
+/// Messages on their way up.
+const QUEUE: usize = 2;
 /// The largest piece that is sent, bytes.
 const PIECE: usize = 128 << 10;
 /// The largest message that comes, bytes: a piece of 1 MiB and its frame.
@@ -87,21 +91,7 @@ impl Tunnel {
     /// Serves clients, for ever. What is wrong with the way to the host is told to them, and here once.
     pub(crate) async fn serve(&self, session: &Session, term: Term, agent: &str) -> Result<()> {
         let way = Way { session, agent, term, told: Mutex::default() };
-        let mut connections = FuturesUnordered::new();
-        loop {
-            tokio::select! {
-                accepted = self.accept(), if connections.len() < MAX_CONNECTIONS => {
-                    match accepted {
-                        Ok(client) => connections.push(way.carry(client)),
-                        // One client's misfortune, unless there are no descriptors left: then one of
-                        // ours must end first.
-                        Err(error) if connections.is_empty() => return Err(error.into()),
-                        Err(_) => drop(connections.next().await),
-                    }
-                }
-                Some(()) = connections.next() => {}
-            }
-        }
+        serve(term, async || self.accept().await, |client| way.carry(client)).await
     }
 
     async fn accept(&self) -> io::Result<Box<dyn Client>> {
@@ -113,6 +103,31 @@ impl Tunnel {
                 Box::new(client)
             }
         })
+    }
+}
+
+/// Carries each connection that is accepted, many at the same time, for ever.
+pub(crate) async fn serve<C, Fut: Future<Output = ()>>(
+    term: Term,
+    accept: impl AsyncFn() -> io::Result<C>,
+    carry: impl Fn(C) -> Fut,
+) -> Result<()> {
+    let mut connections = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            accepted = accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
+                Ok(client) => connections.push(carry(client)),
+                Err(error) => {
+                    term.notice(&format!("dockctl: a connection was not accepted: {error}"));
+                    // One client's misfortune, unless there are no descriptors left: then one of ours
+                    // must end first.
+                    if connections.next().await.is_none() {
+                        return Err(error.into());
+                    }
+                }
+            },
+            Some(()) = connections.next() => {}
+        }
     }
 }
 
@@ -186,8 +201,16 @@ struct Way<'a> {
 impl Way<'_> {
     /// Carries one client's connection to its end.
     async fn carry(&self, mut client: Box<dyn Client>) {
-        match self.open().await {
-            Ok((up, down)) => {
+        let first = ConnectDockerRequest { agent: self.agent.to_owned(), ..Default::default() };
+        let opened = self.session.open(first, QUEUE, |channel, upstream| async {
+            DockerServiceClient::new(channel)
+                .max_decoding_message_size(MAX_MESSAGE)
+                .connect_docker(upstream)
+                .await
+        });
+        // The first message has no data: it says that the agent has it.
+        match opened.await {
+            Ok(Open { up, down, .. }) => {
                 self.tell(String::new());
                 if let Err(error) = through(&mut client, up, down).await {
                     self.tell_error(&error);
@@ -202,31 +225,6 @@ impl Way<'_> {
         }
     }
 
-    async fn open(
-        &self,
-    ) -> Result<(mpsc::Sender<ConnectDockerRequest>, Streaming<ConnectDockerResponse>)> {
-        let up = Mutex::new(None);
-        let call = self.session.call(None, |channel| {
-            let (send, mut pieces) = mpsc::channel(2);
-            *lock(&up) = Some(send);
-            let first = ConnectDockerRequest { agent: self.agent.to_owned(), ..Default::default() };
-            let rest = stream::poll_fn(move |cx| pieces.poll_recv(cx));
-            async move {
-                DockerServiceClient::new(channel)
-                    .max_decoding_message_size(MAX_MESSAGE)
-                    .connect_docker(stream::iter([first]).chain(rest))
-                    .await
-            }
-        });
-        let mut down = call.await?;
-        // The first message has no data: it says that the agent has it.
-        down.message().await?;
-        match lock(&up).take() {
-            Some(up) => Ok((up, down)),
-            None => Err(Error::new(Exit::Failed, "the call was never made")),
-        }
-    }
-
     fn tell_error(&self, error: &Error) {
         if let Some(failure) = error.told() {
             self.tell(clean(&failure.message));
@@ -235,16 +233,12 @@ impl Way<'_> {
 
     /// Says it on stderr unless it was said before; nothing means that all is well.
     fn tell(&self, text: String) {
-        let mut told = lock(&self.told);
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if *told != text && !text.is_empty() {
             self.term.notice(&format!("{}: {text}", clean(self.agent)));
         }
         *told = text;
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// Copies both ways until the host has said all or the client is gone; a client that closes its side

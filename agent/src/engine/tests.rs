@@ -119,11 +119,12 @@ async fn what_takes_long_in_docker_has_its_callers_time() {
     let patient = engine.until(Some(Instant::now() + Duration::from_secs(60)));
     assert!(patient.diff("web").await.unwrap().is_empty());
     patient.start("web").await.unwrap();
-    assert_eq!(patient.inspect("web").await.unwrap().as_ref(), "[]");
+    assert_eq!(patient.inspect("web", false).await.unwrap().as_ref(), "[]");
     // One who waits no longer than usual shares the same answer, and goes when his time is over.
     let hurried = engine.until(Some(Instant::now() + Duration::from_secs(5)));
     for (engine, seconds) in [(&engine, 30), (&hurried, 30)] {
-        let (long, short) = tokio::join!(patient.inspect("web"), engine.inspect("web"));
+        let (long, short) =
+            tokio::join!(patient.inspect("web", false), engine.inspect("web", false));
         assert!(long.is_ok());
         for late in [short.map(drop), engine.diff("web").await.map(drop), engine.start("web").await]
         {
@@ -148,7 +149,7 @@ async fn an_answer_that_is_too_long_says_so() {
     let engine = fake.engine();
     for (result, ran) in [
         (engine.diff("web").await.map(drop), None),
-        (engine.inspect("web").await.map(drop), None),
+        (engine.inspect("web", false).await.map(drop), None),
         (engine.disk_usage().await.map(drop), None),
         (engine.prune_containers(&[]).await.map(drop), Some(MAYBE_RAN)),
     ] {

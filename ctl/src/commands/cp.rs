@@ -2,13 +2,14 @@
 //! `plan`'s business, and docker's; files are read and written on a thread of their own (`pack`, `unpack`),
 //! with a bounded number of pieces between it and the call.
 
+mod entries;
 mod local;
 mod pack;
 mod pieces;
 mod plan;
 mod unpack;
 
-use std::{io, path::Path, sync::Mutex};
+use std::{io, path::Path};
 
 use bytes::Bytes;
 use dockctl_api::{
@@ -18,33 +19,29 @@ use dockctl_api::{
         copy_service_client::CopyServiceClient,
     },
 };
-use futures_util::stream;
-use tokio::{
-    sync::{mpsc::Sender, oneshot},
-    task::spawn_blocking,
-};
-use tonic::{Status, Streaming};
+use futures_util::StreamExt as _;
+use tokio::{sync::mpsc::Sender, task::spawn_blocking};
+use tonic::Streaming;
 
-use super::Ctx;
+use super::{Ctx, host};
 use crate::{
     args::copy::Cp,
     error::{Error, Exit, Result},
-    output::{
-        clean,
-        human::decimal_size,
-        printer::{Printer, To},
-        rate,
-    },
+    output::{clean, human::decimal_size, progress::Meter},
+    pipe::{self, Pieces},
     refs::Ref,
     resolve::{self, Target},
 };
-use pieces::{Count, Part, PieceWriter};
+use pieces::Count;
 use plan::{Destination, Plan, Source};
 
 /// Go's file mode bits, which the engine's API has.
 const MODE_DIR: u32 = 1 << 31;
 const MODE_LINK: u32 = 1 << 27;
 const MODE_ODD: u32 = MODE_LINK | 1 << 26 | 1 << 25 | 1 << 24 | 1 << 21 | 1 << 19;
+
+/// What the progress bar says.
+const COPYING: &str = "copying";
 
 /// One side of a copy.
 enum Place {
@@ -102,32 +99,29 @@ pub(crate) async fn run(ctx: &Ctx, args: Cp) -> Result<()> {
         ctx,
         keep_owners: args.archive,
         follow: args.follow_link,
-        shown: !args.quiet && ctx.term.err && ctx.term.out && args.destination != "-",
-        bytes: Count::default(),
+        // An archive on the terminal itself leaves no room for another line.
+        quiet: args.quiet || args.destination == "-" && ctx.term.out,
     };
-    let to = match (place(&args.source)?, place(&args.destination)?) {
+    let (bytes, to) = match (place(&args.source)?, place(&args.destination)?) {
         (Place::Container(from, path), Place::Local(to)) => {
             let from = Remote::find(ctx, &from, path).await?;
             let result = copy.bring_out(&from, &to).await;
-            from.told(ctx, result).await?;
-            to
+            (from.told(ctx, result).await?, to)
         }
         (Place::Local(from), Place::Container(to, path)) => {
             let to = Remote::find(ctx, &to, path).await?;
             let result = copy.bring_in(&from, &to).await;
-            to.told(ctx, result).await?;
-            to.shown()
+            (to.told(ctx, result).await?, to.shown())
         }
         (Place::Container(from, source), Place::Container(to, path)) => {
             let from = Remote::find(ctx, &from, source).await?;
             let to = Remote::find(ctx, &to, path).await?;
-            copy.across(&from, &to).await?;
-            to.shown()
+            (copy.across(&from, &to).await?, to.shown())
         }
         _ => return Err(Error::usage("must specify at least one container source")),
     };
-    if copy.shown {
-        let size = decimal_size(copy.bytes.get(), 3);
+    if ctx.term.err && !copy.quiet && to != "-" {
+        let size = decimal_size(bytes, 3);
         ctx.term.notice(&format!("Successfully copied {size} to {}", clean(&to)));
     }
     Ok(())
@@ -137,18 +131,20 @@ struct Copy<'a> {
     ctx: &'a Ctx,
     keep_owners: bool,
     follow: bool,
-    /// Whether somebody watches.
-    shown: bool,
-    /// Bytes of the archive so far.
-    bytes: Count,
+    /// Whether nobody watches.
+    quiet: bool,
 }
 
+/// Each copy gives the archive's bytes.
 impl Copy<'_> {
     /// From a container to this machine.
-    async fn bring_out(&self, from: &Remote, to: &str) -> Result<()> {
+    async fn bring_out(&self, from: &Remote, to: &str) -> Result<u64> {
         if to == "-" {
-            let (_, archive) = self.open(from).await?;
-            return self.print(archive).await;
+            let (source, archive) = self.open(from).await?;
+            let meter = self.meter(&source);
+            let pieces = meter.over(archive.map(|piece| Ok(piece?.data)));
+            pipe::Target::open(None)?.receive(pieces).await?;
+            return Ok(meter.bytes());
         }
         let to = local::path(to)?;
         local::check_output(&to)?;
@@ -159,14 +155,14 @@ impl Copy<'_> {
         let written = Count::default();
         let (count, place) = (written.clone(), dir.clone());
         let unpacking = spawn_blocking(move || unpack::unpack(reader, &place, &rename, &count));
-        let work = async { tokio::join!(self.pump(archive, queue), unpacking) };
-        let (pumped, unpacked) = self.watched(work).await;
-        let result = match (pumped, unpacked) {
+        let meter = self.meter(&source);
+        let pumping = Box::pin(pump(archive, queue, |bytes| meter.add(bytes)));
+        let result = match tokio::join!(pumping, unpacking) {
             (Err(error), _) => Err(error),
             (Ok(()), Ok(unpacked)) => unpacked.map_err(local::failure),
             (Ok(()), Err(_)) => Err(failed("unpacking broke off")),
         };
-        result.map_err(|error| {
+        result.map(|()| meter.bytes()).map_err(|error| {
             let entries = written.get();
             error.hint(format!(
                 "before that, {entries} of its entries were written to {}",
@@ -176,26 +172,28 @@ impl Copy<'_> {
     }
 
     /// From this machine into a container.
-    async fn bring_in(&self, from: &str, to: &Remote) -> Result<()> {
+    async fn bring_in(&self, from: &str, to: &Remote) -> Result<u64> {
         let destination = self.destination(to).await?;
         if from == "-" {
             if !destination.is_dir {
                 let place = to.shown();
                 return Err(failed(format!("destination \"{place}\" must be a directory")));
             }
-            let read = |out: &mut PieceWriter| out.copy_all(io::stdin().lock());
-            return self.upload(&to.target, destination.path, read).await;
+            let (stdin, size) = pipe::source(None)?;
+            let meter = Meter::new(self.ctx.term, COPYING, size, self.quiet);
+            let read = |out: &mut Pieces| out.copy_all(stdin);
+            return self.upload(&to.target, destination.path, meter, read).await;
         }
         let source = local::source(&local::path(from)?, self.follow)?;
         let Plan { dir, rename } = plan::plan(&source, &destination).map_err(failed)?;
         let (parent, last) = plan::split(&source.path);
         let path = plan::join(&parent, &last);
-        let pack = move |out: &mut PieceWriter| pack::pack(out, Path::new(&path), &rename.to);
-        self.upload(&to.target, dir, pack).await
+        let pack = move |out: &mut Pieces| pack::pack(out, Path::new(&path), &rename.to);
+        self.upload(&to.target, dir, self.meter(&source), pack).await
     }
 
     /// From one container into another.
-    async fn across(&self, from: &Remote, to: &Remote) -> Result<()> {
+    async fn across(&self, from: &Remote, to: &Remote) -> Result<u64> {
         let ctx = self.ctx;
         let destination = self.destination(to).await;
         let destination = to.told(ctx, destination).await?;
@@ -204,7 +202,7 @@ impl Copy<'_> {
         let planned = plan::plan(&source, &destination).map_err(failed);
         let Plan { dir, rename } = to.told(ctx, planned).await?;
         let (queue, mut reader) = pieces::download();
-        let make = move |out: &mut PieceWriter| match rename.is_none() {
+        let make = move |out: &mut Pieces| match rename.is_none() {
             true => {
                 while let Some(piece) = reader.next()? {
                     out.pass(piece)?;
@@ -213,12 +211,15 @@ impl Copy<'_> {
             }
             false => pack::renamed(reader, out, &rename),
         };
-        let upload = self.upload(&to.target, dir, make);
+        let upload = self.upload(&to.target, dir, self.meter(&source), make);
         // What is counted is what leaves again.
-        let uncounted = Count::default();
-        let (pumped, uploaded) = tokio::join!(pump(archive, queue, &uncounted), upload);
+        let (pumped, uploaded) = tokio::join!(pump(archive, queue, |_| {}), upload);
         from.told(ctx, pumped).await?;
         to.told(ctx, uploaded).await
+    }
+
+    fn meter(&self, source: &Source) -> Meter {
+        Meter::new(self.ctx.term, COPYING, source.size, self.quiet)
     }
 
     /// Opens a path's archive, the link there followed if that was asked for.
@@ -242,7 +243,8 @@ impl Copy<'_> {
         let mut archive = self.ctx.wait("opening the archive", call).await?;
         let first = archive.message().await?.and_then(|first| first.stat);
         let stat = first.ok_or_else(|| failed("the agent does not say what is at the path"))?;
-        Ok((Source { path, is_dir: stat.mode & MODE_DIR != 0, rebase }, archive))
+        let size = (stat.mode & (MODE_DIR | MODE_ODD) == 0).then_some(stat.size);
+        Ok((Source { path, is_dir: stat.mode & MODE_DIR != 0, size, rebase }, archive))
     }
 
     /// What is at a path; None where nothing is.
@@ -285,14 +287,9 @@ impl Copy<'_> {
         &self,
         target: &Target,
         path: String,
-        make: impl FnOnce(&mut PieceWriter) -> io::Result<()> + Send + 'static,
-    ) -> Result<()> {
-        let (mut writer, mut parts) = pieces::parts();
-        // Not a task of the runtime, which would wait for its end: it may be stdin that says nothing.
-        std::thread::Builder::new().name("reader".to_owned()).spawn(move || {
-            let made = make(&mut writer);
-            writer.end(made);
-        })?;
+        meter: Meter,
+        make: impl FnOnce(&mut Pieces) -> io::Result<()> + Send + 'static,
+    ) -> Result<u64> {
         let first = WriteArchiveRequest {
             agent: target.agent.clone(),
             container: target.container.clone(),
@@ -300,44 +297,23 @@ impl Copy<'_> {
             keep_owners: self.keep_owners,
             data: Bytes::new(),
         };
-        let (fail, failure) = oneshot::channel();
-        let (mut first, mut fail) = (Some(first), Some(fail));
-        let count = self.bytes.clone();
-        let requests = stream::poll_fn(move |cx| {
-            use std::task::{Poll, ready};
-            if let Some(first) = first.take() {
-                return Poll::Ready(Some(first));
-            }
-            let error = match ready!(parts.poll_recv(cx)) {
-                Some(Part::Data(data)) => {
-                    count.add(data.len() as u64);
-                    return Poll::Ready(Some(WriteArchiveRequest { data, ..Default::default() }));
-                }
-                Some(Part::End) => return Poll::Ready(None),
-                Some(Part::Failed(error)) => error,
-                None => io::Error::other("reading broke off"),
-            };
-            // The requests must not end here, or the part that was sent would pass for the whole.
-            fail.take().map(|fail| fail.send(error));
-            Poll::Pending
-        });
-        let requests = Mutex::new(Some(requests));
+        let pieces = meter
+            .over(pipe::produce(make)?)
+            .map(|data| Ok(WriteArchiveRequest { data: data?, ..Default::default() }));
+        let (upload, failure) = host::whole(first, pieces);
         // The calls before this one have seen to it that the token is good, so that there is no second try.
         let call = self.ctx.session.call(None, |channel| {
-            let requests = requests.lock().ok().and_then(|mut requests| requests.take());
-            async move {
-                let requests = requests.ok_or_else(|| Status::aborted("it was begun already"))?;
-                CopyServiceClient::new(channel).write_archive(requests).await
-            }
+            let upload = upload.take();
+            async move { CopyServiceClient::new(channel).write_archive(upload?).await }
         });
-        let work = self.watched(async {
+        let work = async {
             tokio::select! {
                 biased;
-                Ok(error) = failure => Err(local::failure(error)),
-                answer = call => answer.map(drop),
+                error = failure => Err(error),
+                answer = call => answer.map(|_| meter.bytes()),
             }
-        });
-        work.await.map_err(|error| match self.bytes.get() {
+        };
+        Box::pin(work).await.map_err(|error| match meter.bytes() {
             0 => error,
             sent => error.hint(format!(
                 "{} were on their way, of which a part may have been unpacked",
@@ -345,47 +321,18 @@ impl Copy<'_> {
             )),
         })
     }
-
-    async fn pump(
-        &self,
-        archive: Streaming<ReadArchiveResponse>,
-        queue: Sender<Option<Bytes>>,
-    ) -> Result<()> {
-        pump(archive, queue, &self.bytes).await
-    }
-
-    async fn print(&self, mut archive: Streaming<ReadArchiveResponse>) -> Result<()> {
-        let mut printer = Printer::start(self.ctx.term, true)?;
-        let mut result = Ok(());
-        loop {
-            match archive.message().await {
-                Ok(Some(message)) => result = printer.send(To::Out, message.data).await,
-                Ok(None) => break,
-                Err(status) => result = Err(status.into()),
-            }
-            if result.is_err() {
-                break;
-            }
-        }
-        printer.finish(result)
-    }
-
-    async fn watched<T>(&self, work: impl Future<Output = T>) -> T {
-        let work = Box::pin(work); // Large and seldom, so that it is kept out of every caller's future.
-        rate::wait(self.shown, "copying", || self.bytes.get(), work).await
-    }
 }
 
 /// Hands an archive over to a thread. One that takes no more says why itself.
 async fn pump(
     mut archive: Streaming<ReadArchiveResponse>,
     queue: Sender<Option<Bytes>>,
-    count: &Count,
+    count: impl Fn(usize),
 ) -> Result<()> {
     loop {
         match archive.message().await {
             Ok(Some(message)) => {
-                count.add(message.data.len() as u64);
+                count(message.data.len());
                 if queue.send(Some(message.data)).await.is_err() {
                     return Ok(());
                 }

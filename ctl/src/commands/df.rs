@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::{
-    moment::{self},
+    moment,
     output::{human, table::Table},
 };
 
@@ -28,13 +28,14 @@ fn size(value: &Value) -> i64 {
 fn images(usage: &Value) -> Sum {
     let all = list(usage, "Images");
     let active = all.iter().filter(|i| i["Containers"].as_i64().unwrap_or(0) > 0);
-    let used: i64 = active
+    let used = active
         .clone()
         .filter(|i| i["Size"].as_i64() != Some(-1) && i["SharedSize"].as_i64() != Some(-1))
         .map(|i| size(&i["Size"]) - size(&i["SharedSize"]))
-        .sum();
+        .fold(0, i64::saturating_add);
     let layers = size(&usage["LayersSize"]);
-    Sum { total: all.len(), active: active.count(), size: layers, reclaimable: layers - used }
+    let reclaimable = layers.saturating_sub(used);
+    Sum { total: all.len(), active: active.count(), size: layers, reclaimable }
 }
 
 fn containers(usage: &Value) -> Sum {
@@ -59,8 +60,8 @@ fn sum(all: &[Value], active: impl Fn(&Value) -> bool, size: impl Fn(&Value) -> 
     Sum {
         total: all.len(),
         active: all.iter().filter(|v| active(v)).count(),
-        size: all.iter().map(&size).sum(),
-        reclaimable: all.iter().filter(idle).map(&size).sum(),
+        size: all.iter().map(&size).fold(0, i64::saturating_add),
+        reclaimable: all.iter().filter(idle).map(&size).fold(0, i64::saturating_add),
     }
 }
 
@@ -80,7 +81,8 @@ pub(super) fn summary(usage: &Value) -> String {
     for (kind, sum, percent) in sums {
         let mut reclaimable = bytes(sum.reclaimable);
         if percent && sum.size > 0 {
-            reclaimable.push_str(&format!(" ({}%)", sum.reclaimable * 100 / sum.size));
+            let percent = i128::from(sum.reclaimable) * 100 / i128::from(sum.size);
+            reclaimable.push_str(&format!(" ({percent}%)"));
         }
         table.row(vec![
             kind.into(),
@@ -213,5 +215,21 @@ mod tests {
         {
             assert!(text.contains(wanted), "{text}");
         }
+    }
+
+    #[test]
+    fn numbers_without_measure_are_the_largest_there_is() {
+        let most = i64::MAX;
+        let image = json!({"Id": "a", "Containers": 1, "Size": 0, "SharedSize": most});
+        let idle = json!({"State": "exited", "SizeRw": most});
+        let usage = json!({
+            "LayersSize": most,
+            "Images": [image, image, image],
+            "Containers": [idle, idle],
+            "Volumes": [{"Name": "v", "UsageData": {"RefCount": u64::MAX, "Size": u64::MAX}}],
+        });
+        let text = summary(&usage);
+        assert!(text.contains("9.223EB   9.223EB (100%)"), "{text}");
+        assert!(verbose(&usage).contains("0B"));
     }
 }

@@ -9,7 +9,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use super::Ctx;
+use super::{Ctx, host};
 use crate::{
     args::{self, Listen},
     error::{Error, Exit, Result},
@@ -20,7 +20,7 @@ use crate::{
 /// What would lead docker's client to another engine than ours, or make it speak TLS to ours.
 const OTHERS: [&str; 4] = ["DOCKER_CONTEXT", "DOCKER_TLS", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"];
 
-/// `dockctl docker AGENT -- WORDS`. Ends the process with docker's own exit code.
+/// `dockctl docker AGENT -- WORDS`. It ends as an error with docker's own exit code.
 pub(crate) async fn run(ctx: &Ctx, args: args::Docker) -> Result<()> {
     // Only its owner may enter.
     let dir = tempfile::Builder::new()
@@ -48,8 +48,7 @@ pub(crate) async fn run(ctx: &Ctx, args: args::Docker) -> Result<()> {
         ended = ended(&mut child, ctx.term.input) => ended?,
         failed = tunnel.serve(&ctx.session, ctx.term, &args.agent) => return failed,
     };
-    drop((tunnel, dir));
-    std::process::exit(code(status));
+    Err(Error::program(code(status)))
 }
 
 /// The shell's number for an end.
@@ -90,6 +89,12 @@ pub(crate) async fn socket(ctx: &Ctx, args: args::DockerSocket) -> Result<()> {
             "warning: every user and program of this machine can now be root on {agent} through {}",
             tunnel.url
         ));
+    }
+    // It may be back later; until then its clients are told as well.
+    if let Err(error) = host::ping(ctx, &args.agent).await
+        && let Some(failure) = error.told()
+    {
+        ctx.term.notice(&format!("warning: {failure}"));
     }
     ctx.term.notice(&match args.ready {
         true => format!("ready {}", tunnel.url),

@@ -1,9 +1,12 @@
 //! Calls on one host: which it is where `--on` is left out, and what a failure says of it.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Mutex, time::Duration};
 
 use dockctl_api::v1::{PingRequest, system_service_client::SystemServiceClient};
-use futures_util::{Stream, StreamExt as _, stream};
+use futures_util::{
+    Stream, StreamExt as _,
+    stream::{self, BoxStream},
+};
 use serde_json::Value;
 use tokio::sync::oneshot;
 use tonic::{Response, Status, Streaming};
@@ -58,27 +61,32 @@ pub(super) async fn told(ctx: &Ctx, agent: &str, error: Error) -> Error {
     resolve::explain_agent(&ctx.session, agent, error).await
 }
 
-/// Streams pieces up, after a first message, and gives `show` each message of the answer. A source that
-/// fails gives the call up, so that the host never takes a part for the whole.
-pub(super) async fn send_up<Q, A, F, Fut>(
-    ctx: &Ctx,
-    agent: &str,
-    first: Q,
-    pieces: impl Stream<Item = Result<Q>> + Send + 'static,
-    call: F,
-    mut show: impl AsyncFnMut(A) -> Result<()>,
-) -> Result<()>
-where
-    Q: Send + 'static,
-    F: Fn(Channel, stream::BoxStream<'static, Q>) -> Fut,
-    Fut: Future<Output = std::result::Result<Response<Streaming<A>>, Status>>,
-{
-    // Its token is good and its engine there, before much is sent in vain.
-    ask(ctx, agent, "asking the engine", |channel| {
+/// Asks the engine for a sign of life.
+pub(super) async fn ping(ctx: &Ctx, agent: &str) -> Result<()> {
+    let ping = ask(ctx, agent, "asking the engine", |channel| {
         let request = PingRequest { agent: agent.to_owned() };
         async move { SystemServiceClient::new(channel).ping(request).await }
-    })
-    .await?;
+    });
+    ping.await.map(drop)
+}
+
+/// An upload; there is none for a second try.
+pub(super) struct OneTry<Q>(Mutex<Option<BoxStream<'static, Q>>>);
+
+impl<Q> OneTry<Q> {
+    /// The upload, the first time.
+    pub(super) fn take(&self) -> std::result::Result<BoxStream<'static, Q>, Status> {
+        let upload = self.0.lock().ok().and_then(|mut upload| upload.take());
+        upload.ok_or_else(|| Status::aborted("the login has ended meanwhile: try again"))
+    }
+}
+
+/// An upload of pieces after a first message, and what it fails with: then it never ends, so that the host
+/// never takes a part for the whole, and the call is to be given up.
+pub(super) fn whole<Q: Send + 'static>(
+    first: Q,
+    pieces: impl Stream<Item = Result<Q>> + Send + 'static,
+) -> (OneTry<Q>, impl Future<Output = Error>) {
     let (failed, failure) = oneshot::channel();
     let pieces = stream::unfold((pieces.boxed(), Some(failed)), |(mut pieces, failed)| async {
         match pieces.next().await? {
@@ -90,17 +98,37 @@ where
             }
         }
     });
-    let upload = std::sync::Mutex::new(Some(stream::iter([first]).chain(pieces).boxed()));
+    let failure = async {
+        match failure.await {
+            Ok(error) => error,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    (OneTry(Mutex::new(Some(stream::iter([first]).chain(pieces).boxed()))), failure)
+}
+
+/// Streams pieces up, after a first message, and gives `show` each message of the answer. A source that
+/// fails gives the call up.
+pub(super) async fn send_up<Q, A, F, Fut>(
+    ctx: &Ctx,
+    agent: &str,
+    first: Q,
+    pieces: impl Stream<Item = Result<Q>> + Send + 'static,
+    call: F,
+    mut show: impl AsyncFnMut(A) -> Result<()>,
+) -> Result<()>
+where
+    Q: Send + 'static,
+    F: Fn(Channel, BoxStream<'static, Q>) -> Fut,
+    Fut: Future<Output = std::result::Result<Response<Streaming<A>>, Status>>,
+{
+    // Its token is good and its engine there, before much is sent in vain.
+    ping(ctx, agent).await?;
+    let (upload, failure) = whole(first, pieces);
     let talk = async {
         let opened = ctx.session.call(None, |channel| {
-            let upload = upload.lock().ok().and_then(|mut upload| upload.take());
-            let call = upload.map(|upload| call(channel, upload));
-            async {
-                match call {
-                    Some(call) => call.await,
-                    None => Err(Status::aborted("the login has ended meanwhile: try again")),
-                }
-            }
+            let call = upload.take().map(|upload| call(channel, upload));
+            async { call?.await }
         });
         let mut answer = match opened.await {
             Ok(answer) => answer,
@@ -112,12 +140,6 @@ where
                 Ok(None) => return Ok(()),
                 Err(status) => return Err(told(ctx, agent, status.into()).await),
             }
-        }
-    };
-    let failure = async {
-        match failure.await {
-            Ok(error) => error,
-            Err(_) => std::future::pending().await,
         }
     };
     tokio::select! {

@@ -4,16 +4,11 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
-    sync::Mutex,
 };
 
 use bytes::{Bytes, BytesMut};
 use dockctl_api::v1::{
     ForwardPortRequest, ForwardPortResponse, forward_service_client::ForwardServiceClient,
-};
-use futures_util::{
-    FutureExt as _, StreamExt as _,
-    stream::{self, FuturesUnordered},
 };
 use serde_json::json;
 use tokio::{
@@ -36,10 +31,12 @@ use crate::{
     error::{Error, Exit, Result},
     output::{self, clean, json},
     resolve::{self, Target},
+    session::Open,
+    tunnel,
 };
 
-/// Connections at once; more wait to be accepted.
-const MOST: usize = 256;
+/// Messages on their way up.
+const QUEUE: usize = 1;
 /// The largest piece, bytes: with all that frames it, one HTTP/2 frame of the link.
 const PIECE: usize = (64 << 10) - 64;
 
@@ -62,24 +59,11 @@ pub(crate) async fn run(ctx: &Ctx, args: PortForward) -> Result<()> {
     }
     let (mut interrupt, mut terminate) =
         (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let mut connections = FuturesUnordered::new();
-    loop {
-        let room = connections.len() < MOST;
-        tokio::select! {
-            _ = interrupt.recv() => return Ok(()),
-            _ = terminate.recv() => return Ok(()),
-            Some(()) = connections.next(), if !connections.is_empty() => {}
-            (accepted, remote) = accept(&listeners), if room => match accepted {
-                Ok((local, peer)) => connections.push(connection(ctx, &target, remote, local, peer)),
-                Err(error) => {
-                    ctx.term.notice(&format!("dockctl: a connection was not accepted: {error}"));
-                    // No file descriptor is left until one of them ends.
-                    if connections.next().await.is_none() {
-                        return Err(error.into());
-                    }
-                }
-            },
-        }
+    let carry = |(local, peer, remote)| connection(ctx, &target, remote, local, peer);
+    tokio::select! {
+        _ = interrupt.recv() => Ok(()),
+        _ = terminate.recv() => Ok(()),
+        failed = tunnel::serve(ctx.term, async || accept(&listeners).await, carry) => failed,
     }
 }
 
@@ -108,11 +92,11 @@ fn tell(ctx: &Ctx, target: &Target, local: SocketAddr, remote: u16) -> Result<()
 }
 
 /// The next connection on any of the listeners, and the port that it is for.
-async fn accept(listeners: &[(TcpListener, u16)]) -> (io::Result<(TcpStream, SocketAddr)>, u16) {
-    let each = listeners
-        .iter()
-        .map(|(listener, remote)| Box::pin(async move { (listener.accept().await, *remote) }));
-    futures_util::future::select_all(each).map(|(first, ..)| first).await
+async fn accept(listeners: &[(TcpListener, u16)]) -> io::Result<(TcpStream, SocketAddr, u16)> {
+    let each = listeners.iter().map(|(listener, remote)| {
+        Box::pin(async { listener.accept().await.map(|(local, peer)| (local, peer, *remote)) })
+    });
+    futures_util::future::select_all(each).await.0
 }
 
 /// One connection to its end.
@@ -136,23 +120,11 @@ async fn carry(ctx: &Ctx, target: &Target, port: u16, local: TcpStream) -> Resul
         port: port.into(),
         data: Bytes::new(),
     };
-    // A second try, with a fresh token, begins anew: nothing is read here before the call is through.
-    let queue = Mutex::new(None);
-    let call = ctx.session.call(None, |channel| {
-        let (sender, receiver) = mpsc::channel(1);
-        if let Ok(mut queue) = queue.lock() {
-            *queue = Some(sender);
-        }
-        let first = stream::iter([first.clone()]);
-        let rest = stream::unfold(receiver, |mut receiver| async {
-            receiver.recv().await.map(|request| (request, receiver))
-        });
-        async move { ForwardServiceClient::new(channel).forward_port(first.chain(rest)).await }
+    let opened = ctx.session.open(first, QUEUE, |channel, upstream| async {
+        ForwardServiceClient::new(channel).forward_port(upstream).await
     });
-    let mut answer = call.await?;
-    answer.message().await?; // It has no bytes: the connection is open.
-    let queue = queue.into_inner().ok().flatten();
-    let queue = queue.ok_or_else(|| Error::new(Exit::Failed, "the call was not begun"))?;
+    // The first message has no bytes: the connection is open.
+    let Open { up: queue, down: answer, .. } = opened.await?;
     let (read, write) = local.into_split();
     let mut sending = std::pin::pin!(send(read, queue));
     let mut receiving = std::pin::pin!(receive(answer, write));

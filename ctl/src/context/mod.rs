@@ -22,6 +22,9 @@ use ignore::Ignore;
 /// The name of a Dockerfile in an archive that is made for it alone, or that came from elsewhere.
 const SENT: &str = ".dockctl.Dockerfile";
 
+/// The longest name of an image that is looked at, and the longest ARG, bytes; the engine takes less.
+const MAX_NAME: usize = 4096;
+
 /// What is to be sent.
 pub(crate) struct Context {
     dir: Option<PathBuf>,
@@ -190,7 +193,7 @@ pub(crate) fn bases(dockerfile: &[u8], args: &[(String, String)]) -> Vec<String>
         let mut found = match verb.as_str() {
             "ARG" => {
                 values.extend(words.filter_map(|word| {
-                    let (name, value) = word.split_once('=')?;
+                    let (name, value) = word.split_once('=').filter(|_| word.len() <= MAX_NAME)?;
                     Some((name.to_owned(), value.trim_matches('"').to_owned()))
                 }));
                 continue;
@@ -202,8 +205,13 @@ pub(crate) fn bases(dockerfile: &[u8], args: &[(String, String)]) -> Vec<String>
         .unwrap_or_default()
         .to_owned();
         for (name, value) in &values {
-            found =
-                found.replace(&format!("${{{name}}}"), value).replace(&format!("${name}"), value);
+            for variable in [format!("${{{name}}}"), format!("${name}")] {
+                found = found.replace(&variable, value);
+                // A value may hold others, and each of them several more.
+                if found.len() > MAX_NAME {
+                    found.clear();
+                }
+            }
         }
         if !found.is_empty() && !found.contains('$') {
             bases.push(found);
@@ -285,6 +293,13 @@ mod tests {
         let args = [("B".to_owned(), "b:1".to_owned())];
         assert_eq!(bases(text, &args), ["reg/a:2", "b:1", "c:1"]);
         assert_eq!(bases(b"FROM $X", &[]), Vec::<String>::new());
+
+        // Names that would double with each line.
+        let mut text: String =
+            (0..60).map(|n| format!("ARG A{n}=${{A{0}}}${{A{0}}}\n", n + 1)).collect();
+        text.push_str("FROM ${A0}\nFROM ok\nFROM ");
+        text.push_str(&"$A0".repeat(2_000_000));
+        assert_eq!(bases(text.as_bytes(), &[]), ["ok"]);
     }
 
     #[test]

@@ -136,7 +136,7 @@ pub(crate) fn ports(ports: &[Port]) -> String {
         let fresh = Range { ip, protocol, first: number, last: number };
         match open.iter_mut().find(|r| r.ip == ip && r.protocol == protocol) {
             None => open.push(fresh),
-            Some(range) if number == range.last || number == range.last + 1 => range.last = number,
+            Some(range) if number - range.last <= 1 => range.last = number,
             Some(range) => done.push(std::mem::replace(range, fresh).text()),
         }
     }
@@ -221,6 +221,10 @@ mod tests {
             text(&[port("0.0.0.0", 7000, 7000, "tcp"), port("0.0.0.0", 7001, 7001, "tcp")]),
             "0.0.0.0:7000-7001->7000-7001/tcp"
         );
+        let most = u32::MAX;
+        let last = [port("", 0, most, "tcp"), port("", 0, most, "tcp"), port("", 0, 0, "tcp")];
+        assert_eq!(text(&last), "0/tcp, 4294967295/tcp");
+        assert_eq!(text(&[port("", 0, most - 1, "x"), port("", 0, most, "x")]).len(), 23);
         assert_eq!(text(&[]), "");
     }
 

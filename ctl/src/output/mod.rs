@@ -6,11 +6,13 @@ pub(crate) mod human;
 pub(crate) mod json;
 pub(crate) mod printer;
 pub(crate) mod progress;
-pub(crate) mod rate;
 pub(crate) mod spinner;
 pub(crate) mod table;
 
-use std::io::{self, IsTerminal, Write};
+use std::{
+    io::{self, IsTerminal, Write},
+    os::fd::AsFd,
+};
 
 pub(crate) use escape::clean;
 
@@ -62,6 +64,12 @@ impl Term {
         let read = io::stdin().read_line(&mut answer)?;
         Ok((read > 0).then(|| answer.trim().to_owned()))
     }
+}
+
+/// How many columns a terminal has; 80 where it does not say.
+fn columns(terminal: impl AsFd) -> usize {
+    let size = rustix::termios::tcgetwinsize(terminal);
+    size.ok().map(|size| size.ws_col.into()).filter(|columns| *columns > 0).unwrap_or(80)
 }
 
 /// Writes all of a command's data on stdout at once.

@@ -3,16 +3,21 @@
 
 use std::{
     io::{self, Write},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use dockctl_api::v1::Progress;
+use futures_util::{Stream, StreamExt as _, stream};
 use unicode_width::UnicodeWidthChar;
 
-use super::{Term, clean, escape::Sanitizer, human};
+use super::{Term, clean, columns, escape::Sanitizer, human, table::shorten};
 
 /// Signs in a bar.
 const BAR: usize = 25;
+/// A meter says so much at least of what it is about, signs.
+const SHORT: usize = 12;
 /// A meter is redrawn this often at most.
 const REDRAW: Duration = Duration::from_millis(100);
 
@@ -28,8 +33,8 @@ pub(crate) struct View {
 impl View {
     /// A view for a terminal, or for what is none.
     pub(crate) fn new(is_terminal: bool) -> Self {
-        let width = || terminal_size::terminal_size().map_or(80, |(width, _)| width.0.into());
-        Self { width: is_terminal.then(width), lines: Vec::new(), sanitizer: Sanitizer::default() }
+        let width = is_terminal.then(|| columns(io::stdout()));
+        Self { width, lines: Vec::new(), sanitizer: Sanitizer::default() }
     }
 
     /// What to print for a message; nothing for some.
@@ -107,7 +112,7 @@ fn bar(current: u64, total: u64) -> String {
 }
 
 /// A line cut to a width, since one that wraps could not be redrawn.
-fn cut(line: &str, width: usize) -> String {
+pub(super) fn cut(line: &str, width: usize) -> String {
     let mut left = width;
     line.chars()
         .take_while(|c| match left.checked_sub(c.width().unwrap_or(0)) {
@@ -120,8 +125,10 @@ fn cut(line: &str, width: usize) -> String {
         .collect()
 }
 
-/// Bytes that went one way, on stderr where a person reads it.
-pub(crate) struct Meter {
+/// Bytes that go one way, on stderr where a person reads it. Dropped, its line is taken away.
+pub(crate) struct Meter(Arc<Mutex<Line>>);
+
+struct Line {
     what: String,
     shown: bool,
     total: Option<u64>,
@@ -134,42 +141,82 @@ impl Meter {
     /// Nothing yet of `total` bytes, where that is known. `quiet` shows nothing.
     pub(crate) fn new(term: Term, what: &str, total: Option<u64>, quiet: bool) -> Self {
         let (shown, begun) = (term.err && !quiet, Instant::now());
-        Self { what: clean(what), shown, total, bytes: 0, begun, drawn: None }
+        let line = Line { what: clean(what), shown, total, bytes: 0, begun, drawn: None };
+        Self(Arc::new(Mutex::new(line)))
     }
 
     /// So many more.
-    pub(crate) fn add(&mut self, bytes: usize) {
-        self.bytes += bytes as u64;
-        if self.shown && self.drawn.is_none_or(|at| at.elapsed() >= REDRAW) {
-            self.drawn = Some(Instant::now());
-            // What cannot be shown is no reason to stop the work.
-            let _ = io::stderr().write_all(format!("\r\x1b[2K{}", self.line()).as_bytes());
-        }
+    pub(crate) fn add(&self, bytes: usize) {
+        lock(&self.0).add(bytes);
     }
 
     /// How many so far.
     pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
+        lock(&self.0).bytes
     }
 
-    /// Takes the line away.
-    pub(crate) fn clear(&mut self) {
+    /// The same pieces, counted as they go. At their end the line is taken away.
+    pub(crate) fn over<E, S: Stream<Item = Result<Bytes, E>>>(
+        &self,
+        pieces: S,
+    ) -> impl Stream<Item = Result<Bytes, E>> + use<E, S> {
+        let (line, end) = (Arc::clone(&self.0), Arc::clone(&self.0));
+        let counted = pieces.inspect(move |piece| match piece {
+            Ok(piece) => lock(&line).add(piece.len()),
+            Err(_) => lock(&line).end(),
+        });
+        let end = stream::poll_fn(move |_| {
+            lock(&end).end();
+            None.into()
+        });
+        counted.chain(end)
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        // For good: the pieces may be dropped later.
+        lock(&self.0).end();
+    }
+}
+
+fn lock(line: &Mutex<Line>) -> MutexGuard<'_, Line> {
+    line.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Line {
+    fn add(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+        if self.shown && self.drawn.is_none_or(|at| at.elapsed() >= REDRAW) {
+            self.drawn = Some(Instant::now());
+            let line = self.text(columns(io::stderr()).saturating_sub(1));
+            // What cannot be shown is no reason to stop the work.
+            let _ = io::stderr().write_all(format!("\r\x1b[2K{line}").as_bytes());
+        }
+    }
+
+    fn end(&mut self) {
+        self.shown = false;
         if self.drawn.take().is_some() {
             let _ = io::stderr().write_all(b"\r\x1b[2K");
         }
     }
 
-    fn line(&self) -> String {
+    /// The line, in which the numbers come before a long name.
+    fn text(&self, width: usize) -> String {
         let seconds = self.begun.elapsed().as_secs_f64().max(0.001);
         let rate = human::decimal_size((self.bytes as f64 / seconds) as u64, 3);
-        let bytes = human::decimal_size(self.bytes, 4);
-        match self.total {
+        let size = |bytes| human::decimal_size(bytes, 4);
+        let numbers = match self.total {
             Some(total) if total > 0 => {
-                let total_shown = human::decimal_size(total, 4);
-                format!("{} {} {bytes}/{total_shown} {rate}/s", self.what, bar(self.bytes, total))
+                // An archive has more bytes than what is in it.
+                let done = size(self.bytes.min(total));
+                format!("{} {done}/{} {rate}/s", bar(self.bytes, total), size(total))
             }
-            _ => format!("{} {bytes} {rate}/s", self.what),
-        }
+            _ => format!("{} {rate}/s", size(self.bytes)),
+        };
+        let what = shorten(&self.what, width.saturating_sub(numbers.len() + 1).max(SHORT));
+        cut(&format!("{what} {numbers}"), width)
     }
 }
 
@@ -213,6 +260,35 @@ mod tests {
         assert_eq!(view.text(&layer("a", "Downloading", 1, 2)), "");
         assert_eq!(view.text(&layer("a", "Pull complete", 0, 0)), "a: Pull complete\n");
         assert_eq!(view.text(&layer("", "Status: done", 0, 0)), "Status: done\n");
+    }
+
+    fn meter(total: Option<u64>) -> Meter {
+        let term = Term { out: false, err: false, input: false, colors: false };
+        Meter::new(term, &"höst → \x1b[2J日本 ".repeat(9), total, false)
+    }
+
+    #[test]
+    fn a_meters_line_fits_any_terminal_and_keeps_its_numbers() {
+        for (total, bytes) in [(None, 5), (Some(50_000_000), 123_400), (Some(1), u64::MAX)] {
+            let meter = meter(total);
+            let mut line = lock(&meter.0);
+            line.bytes = bytes;
+            for width in [0, 1, 20, 79, 200] {
+                let text = line.text(width);
+                let columns: usize = text.chars().map(|c| c.width().unwrap_or(99)).sum();
+                assert!(columns <= width, "{columns} of {width}: {text:?}");
+                assert!(width < 79 || text.ends_with("/s"), "{text:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn pieces_are_counted_as_they_go() {
+        let meter = meter(None);
+        let pieces = stream::iter([Ok(Bytes::from_static(b"abc")), Ok(Bytes::from_static(b"d"))]);
+        let pieces: Vec<Result<Bytes, ()>> = meter.over(pieces).collect().await;
+        assert_eq!((pieces.len(), meter.bytes()), (2, 4));
+        assert!(!lock(&meter.0).shown, "it would be shown when all is through");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::Term;
+use super::{Term, columns, progress::cut};
 
 const FRAMES: [char; 10] = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
 
@@ -22,8 +22,10 @@ pub(crate) async fn wait<T>(term: Term, what: &str, work: impl Future<Output = T
     }
     let mut err = io::stderr();
     for frame in FRAMES.iter().cycle() {
+        // One that wraps could not be redrawn.
+        let line = cut(&format!("{frame} {what}"), columns(io::stderr()).saturating_sub(1));
         // What cannot be shown is no reason to stop the work.
-        let _ = write!(err, "\r\x1b[K{frame} {what}").and_then(|()| err.flush());
+        let _ = write!(err, "\r\x1b[K{line}").and_then(|()| err.flush());
         if let Ok(done) = tokio::time::timeout(Duration::from_millis(100), &mut work).await {
             let _ = write!(err, "\r\x1b[K").and_then(|()| err.flush());
             return done;

@@ -5,8 +5,9 @@ use std::{
     os::unix::{fs::PermissionsExt as _, net::UnixListener},
 };
 
-use anyhow::ensure;
-use dockctl_tests::{LONG, Signal, await_until, scenario};
+use anyhow::{anyhow, ensure};
+use dockctl_api::v1::AgentState;
+use dockctl_tests::{AgentSpec, LONG, Signal, await_until, scenario};
 
 use super::Socket;
 
@@ -104,6 +105,38 @@ fn a_socket_goes_on_through_lost_links_and_says_meanwhile_what_is_wrong() {
             Ok(socket.docker.cli(&["ps"]).await.ok())
         })
         .await?;
+        Ok(())
+    });
+}
+
+#[test]
+fn a_socket_to_a_host_that_is_away_or_unknown_says_so_when_it_opens() {
+    scenario(async |world| {
+        let controller = world.controller().await?;
+        let mut agent = world.agent(&controller, "web-1").await?;
+        let dockctl = controller.dockctl().await?;
+        let socket = Socket::open(world, &dockctl).await?;
+        ensure!(!socket.process.log()?.contains("warning"), "{}", socket.process.log()?);
+
+        agent.process.terminate().await?;
+        controller.await_state("web-1", AgentState::Offline).await?;
+        let socket = Socket::open(world, &dockctl).await?;
+        let said = socket.process.log()?;
+        ensure!(said.contains("warning: web-1: web-1 is offline"), "{said}");
+        agent.start_again().await?;
+        await_until("the agent's return", LONG, async || Ok(socket.docker.cli(&["ps"]).await.ok()))
+            .await?;
+
+        let path = world.dir("socket")?.join("docker.sock").display().to_string();
+        let listen = format!("unix://{path}");
+        let process = dockctl.start(&["docker-socket", "web-9", "--listen", &listen, "--ready"])?;
+        process.wait_for_log("ready ").await?;
+        let said = process.log()?;
+        let warning = said.find("warning: web-9: ").ok_or_else(|| anyhow!("no warning: {said}"))?;
+        ensure!(warning < said.find("ready ").unwrap_or(0), "{said}");
+        ensure!(said.contains("did you mean web-1?"), "{said}");
+        let refused = world.docker_at(&listen).raw(&["ps"]).await?;
+        ensure!(refused.code == 1 && refused.stderr.contains("web-9"), "{refused:?}");
         Ok(())
     });
 }

@@ -66,7 +66,8 @@ pub(super) fn source(path: &str, follow: bool) -> Result<Source> {
         (resolved, renamed.then(|| plan::base(path).to_owned()))
     };
     let meta = fs::symlink_metadata(&resolved).map_err(|e| at("lstat", e))?;
-    Ok(Source { path: resolved, is_dir: meta.is_dir(), rebase })
+    let size = meta.is_file().then_some(meta.len());
+    Ok(Source { path: resolved, is_dir: meta.is_dir(), size, rebase })
 }
 
 /// A path of this machine to copy to; links there are followed.

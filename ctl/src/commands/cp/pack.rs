@@ -12,12 +12,10 @@ use std::{
     path::Path,
 };
 
-use tar::{Archive, EntryType, Header};
+use tar::{EntryType, Header};
 
-use super::{
-    pieces::{PieceReader, PieceWriter},
-    plan::Rename,
-};
+use super::{entries, pieces::PieceReader, plan::Rename};
+use crate::pipe::Pieces;
 
 /// Files with several names that are remembered; more are copied once for each name.
 const MAX_LINKED: usize = 100_000;
@@ -27,7 +25,7 @@ const END: [u8; 1024] = [0; 1024];
 type Records = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// Packs what is at `path` under the name `top`; "." leaves the directory itself out.
-pub(super) fn pack(out: &mut PieceWriter, path: &Path, top: &str) -> io::Result<()> {
+pub(super) fn pack(out: &mut Pieces, path: &Path, top: &str) -> io::Result<()> {
     let mut packer = Packer { out, linked: HashMap::new() };
     let name = if top == "." { &[][..] } else { top.as_bytes() };
     packer.any(path, name)?;
@@ -35,7 +33,7 @@ pub(super) fn pack(out: &mut PieceWriter, path: &Path, top: &str) -> io::Result<
 }
 
 struct Packer<'a> {
-    out: &'a mut PieceWriter,
+    out: &'a mut Pieces,
     /// The first name of each file that has several, by device and inode.
     linked: HashMap<(u64, u64), Vec<u8>>,
 }
@@ -90,14 +88,9 @@ impl Packer<'_> {
 }
 
 /// Writes the same archive with a new name for its top.
-pub(super) fn renamed(from: PieceReader, out: &mut PieceWriter, rename: &Rename) -> io::Result<()> {
-    let mut archive = Archive::new(from);
-    for entry in archive.entries()? {
-        let mut entry = entry?;
+pub(super) fn renamed(from: PieceReader, out: &mut Pieces, rename: &Rename) -> io::Result<()> {
+    entries::each(from, |entry| {
         let kind = entry.header().entry_type();
-        if kind.is_pax_global_extensions() {
-            continue;
-        }
         let name = rename.apply(&entry.path_bytes());
         let target = entry.link_name_bytes().unwrap_or_default();
         let target = if kind.is_hard_link() { rename.apply(&target) } else { target.into_owned() };
@@ -120,11 +113,9 @@ pub(super) fn renamed(from: PieceReader, out: &mut PieceWriter, rename: &Rename)
         header.set_mtime(old.mtime()?);
         header.set_size(size);
         put(out, header, &name, &target, records)?;
-        out.copy(&mut entry, size)?;
-        pad(out, size)?;
-    }
-    // The end, so that the call that brings it ends in order.
-    io::copy(&mut archive.into_inner(), &mut io::sink())?;
+        out.copy(entry, size)?;
+        pad(out, size)
+    })?;
     out.write_all(&END)
 }
 
@@ -141,7 +132,7 @@ fn header(meta: &Metadata, kind: EntryType, size: u64) -> Header {
 
 /// Writes an entry's header, and before it what the header has no room for.
 fn put(
-    out: &mut PieceWriter,
+    out: &mut Pieces,
     mut header: Header,
     name: &[u8],
     target: &[u8],
@@ -183,7 +174,7 @@ fn record(key: &[u8], value: &[u8]) -> Vec<u8> {
     [length.to_string().as_bytes(), b" ", key, b"=", value, b"\n"].concat()
 }
 
-fn pad(out: &mut PieceWriter, size: u64) -> io::Result<()> {
+fn pad(out: &mut Pieces, size: u64) -> io::Result<()> {
     let over = usize::try_from(size % 512).unwrap_or_default();
     if over == 0 { Ok(()) } else { out.write_all(&END[..512 - over]) }
 }

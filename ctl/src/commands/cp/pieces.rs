@@ -1,8 +1,8 @@
-//! The two ways between a call and the thread that reads or writes files: bytes in pieces, over queues whose
-//! bound slows the faster side down.
+//! The way from a call to the thread that writes files: bytes in pieces, over a queue whose bound slows the
+//! faster side down.
 
 use std::{
-    io::{self, Read, Write},
+    io::{self, Read},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -12,108 +12,8 @@ use std::{
 use bytes::{Buf as _, Bytes};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-/// The size of a piece, bytes: a multiple of a tar block, so that no header is cut.
-pub(super) const PIECE: usize = 256 << 10;
 /// Pieces under way.
 const QUEUE: usize = 4;
-
-/// What a thread makes.
-pub(super) enum Part {
-    /// The next bytes.
-    Data(Bytes),
-    /// All is made.
-    End,
-    /// No more is made.
-    Failed(io::Error),
-}
-
-/// The thread's end of an upload.
-pub(super) struct PieceWriter {
-    queue: Sender<Part>,
-    buffer: Vec<u8>,
-}
-
-/// A way from a thread to a call.
-pub(super) fn parts() -> (PieceWriter, Receiver<Part>) {
-    let (queue, parts) = channel(QUEUE);
-    (PieceWriter { queue, buffer: Vec::new() }, parts)
-}
-
-impl PieceWriter {
-    /// Hands a piece on as it is; nothing may be buffered.
-    pub(super) fn pass(&mut self, piece: Bytes) -> io::Result<()> {
-        self.put(Part::Data(piece))
-    }
-
-    /// Copies exactly this many bytes.
-    pub(super) fn copy(&mut self, mut from: impl Read, size: u64) -> io::Result<()> {
-        let mut left = size;
-        while left > 0 {
-            self.buffer.reserve_exact(PIECE - self.buffer.len());
-            let room = (PIECE - self.buffer.len()) as u64;
-            let read = from.by_ref().take(room.min(left)).read_to_end(&mut self.buffer)?;
-            if read == 0 {
-                let why = "it became shorter while it was read";
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
-            }
-            left -= read as u64;
-            self.flush_full()?;
-        }
-        Ok(())
-    }
-
-    /// Copies to the end.
-    pub(super) fn copy_all(&mut self, mut from: impl Read) -> io::Result<()> {
-        loop {
-            self.buffer.reserve_exact(PIECE - self.buffer.len());
-            let room = (PIECE - self.buffer.len()) as u64;
-            if from.by_ref().take(room).read_to_end(&mut self.buffer)? == 0 {
-                return Ok(());
-            }
-            self.flush_full()?;
-        }
-    }
-
-    /// Ends the upload, for good or not.
-    pub(super) fn end(mut self, result: io::Result<()>) {
-        let last = match result.and_then(|()| self.flush_buffer()) {
-            Ok(()) => Part::End,
-            Err(error) => Part::Failed(error),
-        };
-        // A call that is over has been told why by others.
-        let _ = self.put(last);
-    }
-
-    fn flush_full(&mut self) -> io::Result<()> {
-        if self.buffer.len() < PIECE { Ok(()) } else { self.flush_buffer() }
-    }
-
-    fn flush_buffer(&mut self) -> io::Result<()> {
-        if self.buffer.is_empty() {
-            return Ok(());
-        }
-        let piece = std::mem::take(&mut self.buffer);
-        self.put(Part::Data(piece.into()))
-    }
-
-    fn put(&mut self, part: Part) -> io::Result<()> {
-        self.queue.blocking_send(part).map_err(|_| io::ErrorKind::BrokenPipe.into())
-    }
-}
-
-impl Write for PieceWriter {
-    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        self.buffer.reserve_exact(PIECE - self.buffer.len());
-        let taken = data.len().min(PIECE - self.buffer.len());
-        self.buffer.extend_from_slice(&data[..taken]);
-        self.flush_full()?;
-        Ok(taken)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 /// The thread's end of a download.
 pub(super) struct PieceReader {
@@ -152,7 +52,7 @@ impl Read for PieceReader {
     }
 }
 
-/// Counts what is done, for the progress bar and for what is said of a failure.
+/// Counts what is done, for what is said of a failure.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Count(Arc<AtomicU64>);
 

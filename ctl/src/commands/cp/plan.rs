@@ -8,6 +8,8 @@ pub(super) struct Source {
     pub(super) path: String,
     /// Whether it is a directory.
     pub(super) is_dir: bool,
+    /// A file's size, bytes.
+    pub(super) size: Option<u64>,
     /// The name it was asked for by, where a link's target is read instead.
     pub(super) rebase: Option<String>,
 }
@@ -204,7 +206,7 @@ mod tests {
     #[test]
     fn every_case_of_docker_cp() {
         let run = |from: &str, is_dir: bool, to: &str, there: Option<bool>| {
-            let source = Source { path: from.to_owned(), is_dir, rebase: None };
+            let source = Source { path: from.to_owned(), is_dir, size: None, rebase: None };
             let (exists, dir) = (there.is_some(), there == Some(true));
             let destination = Destination { path: to.to_owned(), exists, is_dir: dir };
             plan(&source, &destination).map(|plan| (plan.dir, plan.rename.to))

@@ -13,12 +13,14 @@ use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, fchmod, futimens,
     linkat, mkdirat, openat, statat, symlinkat, unlinkat, utimensat,
 };
-use tar::{Archive, Entry, EntryType};
+use tar::{Entry, EntryType};
 
 use super::{
-    pieces::{Count, PIECE, PieceReader},
+    entries,
+    pieces::{Count, PieceReader},
     plan::Rename,
 };
+use crate::pipe::PIECE;
 
 /// Directories within each other; each is a file descriptor.
 const MAX_DEPTH: usize = 256;
@@ -36,21 +38,16 @@ pub(super) fn unpack(
         openat(CWD, dir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|e| io::Error::new(io::Error::from(e).kind(), format!("{dir}: {e}")))?;
     let mut tree = Tree { root, open: Vec::new() };
-    let mut archive = Archive::new(from);
-    for entry in archive.entries()? {
-        let mut entry = entry?;
-        if entry.header().entry_type().is_pax_global_extensions() {
-            continue;
-        }
+    entries::each(from, |entry| {
         let name = rename.apply(&entry.path_bytes());
-        let shown = String::from_utf8_lossy(&name).into_owned();
-        let done = tree.add(&mut entry, &name, rename);
-        done.map_err(|error| io::Error::new(error.kind(), format!("{shown:?}: {error}")))?;
+        tree.add(entry, &name, rename).map_err(|error| {
+            let shown = String::from_utf8_lossy(&name);
+            io::Error::new(error.kind(), format!("{shown:?}: {error}"))
+        })?;
         written.add(1);
-    }
-    tree.leave(0)?;
-    // What fills the last record; the call that brings it then ends in order.
-    io::copy(&mut archive.into_inner(), &mut io::sink()).map(drop)
+        Ok(())
+    })?;
+    tree.leave(0)
 }
 
 /// The directory, and the one below it, and so on, in which something is being unpacked.
@@ -69,7 +66,7 @@ struct Open {
 impl Tree {
     fn add(
         &mut self,
-        entry: &mut Entry<'_, PieceReader>,
+        entry: &mut Entry<'_, impl Read>,
         name: &[u8],
         rename: &Rename,
     ) -> io::Result<()> {
@@ -284,7 +281,7 @@ mod tests {
                 }
             }
         });
-        let source = plan::Source { path: "/top".into(), is_dir: true, rebase: None };
+        let source = plan::Source { path: "/top".into(), is_dir: true, size: None, rebase: None };
         let dir = dir.to_str().unwrap().to_owned();
         let to = plan::Destination { path: dir.clone(), exists: true, is_dir: true };
         let (written, rename) = (Count::default(), plan::plan(&source, &to).unwrap().rename);

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{self, Chain, Cursor, Read},
+    io::{Chain, Cursor, Read},
     path::Path,
 };
 
@@ -12,7 +12,7 @@ use dockctl_api::v1::{
 };
 use futures_util::{StreamExt as _, stream::BoxStream};
 
-use super::{Ctx, Show, archive::metered, host};
+use super::{Ctx, Show, host};
 use crate::{
     args::images::Build,
     context::{Context, bases, is_archive},
@@ -51,7 +51,8 @@ pub(crate) async fn run(ctx: &Ctx, args: Build) -> Result<()> {
         quiet: args.quiet,
     };
     let meter = Meter::new(ctx.term, &format!("sending the context to {agent}"), None, args.quiet);
-    let pieces = metered(pieces, meter)
+    let pieces = meter
+        .over(pieces)
         .map(|data| Ok(BuildImageRequest { data: data?, ..BuildImageRequest::default() }));
     let first =
         BuildImageRequest { agent: agent.clone(), options: Some(options), data: Bytes::new() };
@@ -69,7 +70,7 @@ pub(crate) async fn run(ctx: &Ctx, args: Build) -> Result<()> {
 
 /// Where the context comes from.
 struct Source {
-    pieces: BoxStream<'static, io::Result<Bytes>>,
+    pieces: BoxStream<'static, Result<Bytes>>,
     /// The Dockerfile's path in it; empty for the usual one.
     dockerfile: String,
     /// The Dockerfile's text; empty where it is in an archive.
@@ -131,6 +132,8 @@ async fn logins(dockerfile: &[u8], args: &[String]) -> Result<Vec<RegistryLogin>
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
 
     #[test]

@@ -1,11 +1,9 @@
 //! `images transfer`: what one host saves is what the other loads, through this machine and with no
 //! registry. Some MiB are under way at most, however large the image.
 
-use bytes::Bytes;
 use dockctl_api::error::reason;
-use futures_util::{Stream, StreamExt as _, stream};
+use futures_util::StreamExt as _;
 use serde_json::{Value, json};
-use tonic::Streaming;
 
 use super::{Ctx, archive, host, json_of, tag_on};
 use crate::{
@@ -90,41 +88,19 @@ async fn one(ctx: &Ctx, from: &str, to: &str, image: &str) -> Result<Arrived> {
     let pieces = archive::saved(ctx, from, &[image.to_owned()]).await?;
     let what = format!("{from} → {to} {image}");
     let meter = Meter::new(ctx.term, &what, Some(wanted.size), false);
-    let (bytes, count) = tokio::sync::watch::channel(0);
-    let pieces = between(from.to_owned(), pieces, meter, bytes);
-    archive::load_on(ctx, to, pieces, async |_| Ok(())).await?;
+    let host = from.to_owned();
+    let pieces = pieces.map(move |piece| match piece {
+        Ok(piece) => Ok(piece.data),
+        Err(status) => Err(Error::from(status).about(host.clone())),
+    });
+    archive::load_on(ctx, to, meter.over(pieces), async |_| Ok(())).await?;
     match known(ctx, to, &wanted.id).await? {
-        Some(_) => Ok(arrived(Some(*count.borrow()))),
+        Some(_) => Ok(arrived(Some(meter.bytes()))),
         None => {
             let why = format!("{} did not arrive as {}", clean(image), clean(&wanted.id));
             Err(Error::new(Exit::Failed, why).about(to))
         }
     }
-}
-
-/// The pieces that go over, counted.
-fn between(
-    from: String,
-    pieces: Streaming<dockctl_api::v1::SaveImagesResponse>,
-    meter: Meter,
-    bytes: tokio::sync::watch::Sender<u64>,
-) -> impl Stream<Item = Result<Bytes>> + Send + 'static {
-    stream::unfold(
-        (pieces.boxed(), meter, bytes, from),
-        |(mut pieces, mut meter, bytes, from)| async move {
-            let Some(piece) = pieces.next().await else {
-                meter.clear();
-                return None;
-            };
-            match &piece {
-                Ok(piece) => meter.add(piece.data.len()),
-                Err(_) => meter.clear(),
-            }
-            bytes.send_replace(meter.bytes());
-            let piece = piece.map(|p| p.data).map_err(|e| Error::from(e).about(from.clone()));
-            Some((piece, (pieces, meter, bytes, from)))
-        },
-    )
 }
 
 /// What a host knows of an image; None where it has none of that name or id.
