@@ -14,6 +14,7 @@ mod download;
 mod endpoint;
 mod events;
 mod exec;
+mod existing;
 #[cfg(test)]
 pub(crate) mod fake;
 mod fault;

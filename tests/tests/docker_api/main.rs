@@ -2,6 +2,7 @@
 //! its engine's socket; the host's owner may refuse it, in part or wholly; and it leaves nothing behind.
 
 mod guard;
+mod guard_owners;
 mod hang_ups;
 mod socket;
 
