@@ -4,6 +4,7 @@
 mod guard;
 mod guard_owners;
 mod hang_ups;
+mod hijacks;
 mod socket;
 
 use std::{
