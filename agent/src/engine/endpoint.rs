@@ -99,6 +99,7 @@ impl Io for TlsStream<Gather<TcpStream>> {
 }
 
 /// One engine's address.
+#[derive(Clone)]
 pub(super) struct Endpoint {
     host: String,
     kind: Kind,
@@ -106,6 +107,7 @@ pub(super) struct Endpoint {
     pub(super) confined: bool,
 }
 
+#[derive(Clone)]
 enum Kind {
     Unix(PathBuf),
     Tcp { address: String },
@@ -158,7 +160,7 @@ impl Endpoint {
     /// reaches the engine only if it does not make its caller root.
     pub(super) async fn connect(&self) -> io::Result<Box<dyn Io>> {
         let io = self.direct().await?;
-        if self.confined { Ok(Box::new(Confined::new(io))) } else { Ok(io) }
+        if self.confined { Ok(Box::new(Confined::new(io, self.clone()))) } else { Ok(io) }
     }
 
     /// Opens a connection for `pass`, which judges what goes over it.

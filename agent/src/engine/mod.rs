@@ -13,6 +13,7 @@ mod disk;
 mod endpoint;
 mod events;
 mod exec;
+mod existing;
 #[cfg(test)]
 pub(crate) mod fake;
 mod fault;

@@ -34,11 +34,16 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
-    endpoint::Io,
+    endpoint::{Endpoint, Io},
+    existing::look,
     lock,
     wire::{Body, TIMEOUT},
 };
-use crate::guard::{confine, line::Line};
+use crate::guard::{
+    confine,
+    existing::{Lean, body_by_id, line_by_id},
+    line::Line,
+};
 
 /// How what a confined host says begins; an engine never says that.
 pub(super) const REFUSED: &str = "dockctl: this host is confined";
@@ -57,6 +62,8 @@ static READING: Semaphore = Semaphore::const_new(16);
 pub(super) enum Failed {
     /// The host is confined; what it does not allow.
     Refused(String),
+    /// Something that the request names is not there; the engine's words.
+    Absent(String),
     /// There is no connection to the engine.
     Down(io::Error),
     /// The connection broke, or what answers is no engine.
@@ -105,10 +112,10 @@ async fn copy(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + U
     let _ = to.shutdown().await;
 }
 
-/// Passes a request on, and gives the engine's answer. When `gone` is cancelled the client has closed its
+/// Passes a request on over the connection that is given, and gives the engine's answer. When `gone` is cancelled the client has closed its
 /// side; the engine is then told so by the same means, since it ends some calls at that.
 pub(super) async fn pass(
-    confined: bool,
+    endpoint: &Endpoint,
     line: &Line,
     request: Request<Incoming>,
     connect: impl Future<Output = io::Result<Box<dyn Io>>>,
@@ -118,10 +125,11 @@ pub(super) async fn pass(
     let protocol = hijacks(line, request.headers());
     let client = protocol.as_ref().map(|_| hyper::upgrade::on(&mut request));
     let (parts, body) = request.into_parts();
-    let (mut headers, mut body) = (parts.headers, Coming::Stream(body));
-    if confined {
-        body = judged(line, &mut headers, body).await.map_err(Failed::Refused)?;
-    }
+    let mut headers = parts.headers;
+    let (line, body) = match endpoint.confined {
+        true => judged(endpoint, line, &mut headers, body).await?,
+        false => (line.clone(), Coming::Stream(body)),
+    };
     of_this_hop(&mut headers);
     headers.entry(HOST).or_insert(HeaderValue::from_static("docker"));
     if let Some(protocol) = protocol {
@@ -191,6 +199,23 @@ enum Coming {
 }
 
 impl Coming {
+    /// The guard's verdict on the request itself.
+    async fn judge(&mut self, line: &Line, headers: &mut HeaderMap) -> Result<Vec<Lean>, String> {
+        let Self::Stream(body) = self else { return Err("its body is read".to_owned()) };
+        let is_form = |value: &HeaderValue| value.to_str().map_or(true, confine::is_form);
+        if headers.get_all(CONTENT_TYPE).iter().any(is_form) && !body.is_end_stream() {
+            return Err("its body is a form".to_owned());
+        }
+        if !confine::reads_body(line) {
+            return confine::judge(line, &[]);
+        }
+        let bytes = read(body).await?;
+        headers.remove(CONTENT_LENGTH);
+        let verdict = confine::judge(line, &bytes);
+        *self = Self::Read(bytes);
+        verdict
+    }
+
     /// As it is sent; `sent` is cancelled when it needs no more.
     fn until(self, sent: CancellationToken) -> Body {
         let guard = sent.drop_guard();
@@ -208,27 +233,37 @@ impl Coming {
     }
 }
 
-/// Judges a request of a confined host, and reads its body where that decides.
-async fn judged(line: &Line, headers: &mut HeaderMap, body: Coming) -> Result<Coming, String> {
-    let Coming::Stream(mut body) = body else { return Ok(body) };
-    let is_form = |value: &HeaderValue| value.to_str().map_or(true, confine::is_form);
-    let form = headers.get_all(CONTENT_TYPE).iter().any(is_form) && !body.is_end_stream();
-    let verdict = match (form, confine::reads_body(line)) {
-        (true, _) => Err("its body is a form".to_owned()),
-        (false, false) => confine::judge(line, &[]),
-        (false, true) => {
-            let bytes = read(body).await?;
-            headers.remove(CONTENT_LENGTH);
-            return confine::judge(line, &bytes).map(|()| Coming::Read(bytes));
-        }
+/// Judges a request of a confined host, and what is there already that it leans on. Gives it with the ids
+/// of that in place of names, and with its body, which is read where it decides.
+async fn judged(
+    endpoint: &Endpoint,
+    line: &Line,
+    headers: &mut HeaderMap,
+    body: Incoming,
+) -> Result<(Line, Coming), Failed> {
+    let mut coming = Coming::Stream(body);
+    let verdict = match coming.judge(line, headers).await {
+        Ok(leans) if leans.is_empty() => return Ok((line.clone(), coming)),
+        Ok(leans) => look(endpoint, leans).await,
+        Err(why) => Err(Failed::Refused(why)),
     };
-    if verdict.is_err() {
-        drain(&mut body).await;
+    match (verdict, &mut coming) {
+        (Ok(ids), Coming::Stream(_)) => Ok((line_by_id(line, &ids), coming)),
+        (Ok(ids), Coming::Read(bytes)) => {
+            if let Some(by_id) = body_by_id(bytes, &ids) {
+                *bytes = by_id.into();
+            }
+            Ok((line_by_id(line, &ids), coming))
+        }
+        (Err(failed), Coming::Stream(body)) => {
+            drain(body).await;
+            Err(failed)
+        }
+        (Err(failed), Coming::Read(_)) => Err(failed),
     }
-    verdict.map(|()| Coming::Stream(body))
 }
 
-async fn read(body: Incoming) -> Result<Bytes, String> {
+async fn read(body: &mut Incoming) -> Result<Bytes, String> {
     let reading = async {
         let _turn = READING.acquire().await.ok();
         Limited::new(body, confine::MAX_BODY).collect().await
@@ -317,26 +352,27 @@ pub(super) struct Confined {
 
 impl Confined {
     /// Before a connection on which nothing was sent yet.
-    pub(super) fn new(io: Box<dyn Io>) -> Self {
+    pub(super) fn new(io: Box<dyn Io>, endpoint: Endpoint) -> Self {
         let (pipe, other) = tokio::io::duplex(BUFFER);
-        let server = AbortOnDropHandle::new(tokio::spawn(Box::pin(confined(other, io))));
+        let server = AbortOnDropHandle::new(tokio::spawn(Box::pin(confined(other, io, endpoint))));
         Self { pipe, _server: server }
     }
 }
 
-async fn confined(pipe: DuplexStream, io: Box<dyn Io>) {
+async fn confined(pipe: DuplexStream, io: Box<dyn Io>, endpoint: Endpoint) {
+    let endpoint = Arc::new(endpoint);
     let io = Arc::new(std::sync::Mutex::new(Some(io)));
     let hijack = Arc::new(std::sync::Mutex::new(None));
     let kept = hijack.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        let (io, kept) = (io.clone(), kept.clone());
+        let (io, kept, endpoint) = (io.clone(), kept.clone(), endpoint.clone());
         async move {
             let Some(io) = lock(&io).take() else {
                 return Err(io::Error::from(io::ErrorKind::NotConnected));
             };
             let line = Line::new(request.method(), request.uri()).map_err(io::Error::other)?;
             let connect = std::future::ready(Ok(io));
-            match pass(true, &line, request, connect, CancellationToken::new()).await {
+            match pass(&endpoint, &line, request, connect, CancellationToken::new()).await {
                 Ok((response, hijack)) => {
                     *lock(&kept) = hijack;
                     Ok(response.map(|body| UnsyncBoxBody::new(body.map_err(Into::into))))
@@ -345,6 +381,7 @@ async fn confined(pipe: DuplexStream, io: Box<dyn Io>) {
                     let call = format!("{} {}", line.method, line.path());
                     Ok(message(StatusCode::FORBIDDEN, &refusal(&call, &why)))
                 }
+                Err(Failed::Absent(why)) => Ok(message(StatusCode::NOT_FOUND, &why)),
                 // The caller sees its connection break, as it would without a guard.
                 Err(Failed::Down(error)) => Err(error),
                 Err(Failed::Lost(error)) => Err(io::Error::other(error)),

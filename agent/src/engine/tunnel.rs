@@ -102,7 +102,7 @@ impl Tunnel {
             return audit.refused(&format!("dockctl: this host does not allow {call}"));
         }
         let endpoint = &self.engine.wire.endpoint;
-        let passing = pass(endpoint.confined, &line, request, endpoint.direct(), self.gone.clone());
+        let passing = pass(endpoint, &line, request, endpoint.direct(), self.gone.clone());
         // Large, so that it is kept out of the future of everything around it.
         match Box::pin(passing).await {
             Ok((response, hijack)) => {
@@ -113,6 +113,7 @@ impl Tunnel {
                 response.map(|body| UnsyncBoxBody::new(body.map_err(Into::into)))
             }
             Err(Failed::Refused(why)) => audit.refused(&refusal(&call, &why)),
+            Err(Failed::Absent(why)) => audit.failed(StatusCode::NOT_FOUND, why),
             Err(Failed::Down(error)) => {
                 audit.failed(StatusCode::SERVICE_UNAVAILABLE, self.told(Fault::Connect(error)))
             }

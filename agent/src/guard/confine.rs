@@ -4,9 +4,11 @@
 
 use super::{
     endpoints::{self, Check},
+    existing::Lean,
     host_config,
     json::Json,
     line::Line,
+    network,
 };
 
 /// Query keys of a build that say nothing about the host.
@@ -88,27 +90,41 @@ pub(crate) const MAX_BODY: usize = 1 << 20;
 
 /// Whether the body must be there to judge the request.
 pub(crate) fn reads_body(line: &Line) -> bool {
-    use Check::{Create, Exec, Start, Update, Volume};
-    matches!(endpoints::check(line), Some(Create | Exec | Start | Update | Volume))
+    use Check::{Connect, Create, Exec, Network, Start, Update, Volume};
+    let check = endpoints::check(line);
+    matches!(check, Some(Connect | Create | Exec | Network | Start | Update | Volume))
 }
 
-/// Judges a request; `body` is what [`reads_body`] asks for, and empty otherwise.
+/// Judges a request; `body` is what [`reads_body`] asks for, and empty otherwise. What it gives is there
+/// already, and must be judged too.
 ///
 /// Errors: what a confined host does not allow, in a few words.
-pub(crate) fn judge(line: &Line, body: &[u8]) -> Result<(), String> {
+pub(crate) fn judge(line: &Line, body: &[u8]) -> Result<Vec<Lean>, String> {
     let check =
         endpoints::check(line).ok_or("it is none of the calls that a confined host knows")?;
-    match check {
+    let named = || line.parts.get(1).cloned().unwrap_or_default();
+    let leans = match check {
+        Check::Create => return create(&object(body)?),
+        Check::Container => return Ok(vec![Lean::Container(named())]),
+        Check::OfExec => return Ok(vec![Lean::Exec(named())]),
+        Check::Exec => {
+            exec(&object(body)?)?;
+            return Ok(vec![Lean::Container(named())]);
+        }
+        Check::Connect => {
+            let container = network::joins(&object(body)?)?;
+            return Ok(vec![Lean::Network(named()), Lean::Container(container)]);
+        }
         Check::Nothing => Ok(()),
-        Check::Create => create(&object(body)?),
-        Check::Update => update(&object(body)?),
-        Check::Exec => exec(&object(body)?),
+        Check::Update => host_config::check(&object(body)?),
         Check::Start => start(line, body),
         Check::Volume if body.is_empty() => Ok(()),
         Check::Volume => host_config::is_volume(&object(body)?),
+        Check::Network => network::check(&object(body)?),
         Check::Build => build(line),
         Check::Pull => pull(line),
-    }
+    };
+    leans.map(|()| Vec::new())
 }
 
 fn object(body: &[u8]) -> Result<Vec<(String, Json)>, String> {
@@ -118,17 +134,23 @@ fn object(body: &[u8]) -> Result<Vec<(String, Json)>, String> {
     }
 }
 
-fn create(pairs: &[(String, Json)]) -> Result<(), String> {
-    for (key, value) in pairs {
-        match key.as_str() {
-            "hostconfig" => host_config::check(value.pairs().ok_or("HostConfig")?)?,
-            "networkingconfig" => networking(value)?,
-            key if CONFIG.contains(&key) => {}
+fn create(pairs: &[(String, Json)]) -> Result<Vec<Lean>, String> {
+    let mut leans = Vec::new();
+    for pair in pairs {
+        let fields = match pair {
+            (key, value) if key == "hostconfig" => value.pairs().ok_or("HostConfig")?,
+            (key, value) if key == "networkingconfig" => {
+                networking(value)?;
+                continue;
+            }
+            (key, _) if CONFIG.contains(&key.as_str()) => continue,
             // Engines read HostConfig's fields here too.
-            _ => host_config::check(&[(key.clone(), value.clone())])?,
-        }
+            _ => std::slice::from_ref(pair),
+        };
+        host_config::check(fields)?;
+        leans.extend(host_config::leans(fields));
     }
-    Ok(())
+    Ok(leans)
 }
 
 fn networking(value: &Json) -> Result<(), String> {
@@ -143,10 +165,6 @@ fn networking(value: &Json) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-fn update(pairs: &[(String, Json)]) -> Result<(), String> {
-    host_config::check(pairs)
 }
 
 fn exec(pairs: &[(String, Json)]) -> Result<(), String> {

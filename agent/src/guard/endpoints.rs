@@ -14,8 +14,16 @@ pub(super) enum Check {
     Start,
     /// The body of an update.
     Update,
-    /// The body that makes an exec.
+    /// The body that makes an exec, and the container that it is made in.
     Exec,
+    /// The exec that is there already.
+    OfExec,
+    /// The container: what reaches into it, or gives its name to another.
+    Container,
+    /// The body that makes a network.
+    Network,
+    /// The network, and the container that is joined to it.
+    Connect,
     /// The body that makes a volume.
     Volume,
     /// The query of a build.
@@ -43,24 +51,25 @@ const TABLE: [(&str, &str, Check); 65] = {
         ("GET", "/containers/*/changes", Nothing),
         ("GET", "/containers/*/export", Nothing),
         ("GET", "/containers/*/stats", Nothing),
-        ("GET", "/containers/*/attach/ws", Nothing),
-        ("POST", "/containers/*/attach", Nothing),
+        ("GET", "/containers/*/attach/ws", Container),
+        ("POST", "/containers/*/attach", Container),
         ("POST", "/containers/*/resize", Nothing),
         ("POST", "/containers/*/start", Start),
         ("POST", "/containers/*/stop", Nothing),
         ("POST", "/containers/*/restart", Nothing),
         ("POST", "/containers/*/kill", Nothing),
         ("POST", "/containers/*/update", Update),
-        ("POST", "/containers/*/rename", Nothing),
+        ("POST", "/containers/*/rename", Container),
         ("POST", "/containers/*/pause", Nothing),
         ("POST", "/containers/*/unpause", Nothing),
         ("POST", "/containers/*/wait", Nothing),
         ("DELETE", "/containers/*", Nothing),
+        // What a file is like, not what is in it; and an answer to HEAD has no room for a sentence.
         ("HEAD", "/containers/*/archive", Nothing),
-        ("GET", "/containers/*/archive", Nothing),
-        ("PUT", "/containers/*/archive", Nothing),
+        ("GET", "/containers/*/archive", Container),
+        ("PUT", "/containers/*/archive", Container),
         ("POST", "/containers/*/exec", Exec),
-        ("POST", "/exec/*/start", Nothing),
+        ("POST", "/exec/*/start", OfExec),
         ("POST", "/exec/*/resize", Nothing),
         ("GET", "/exec/*/json", Nothing),
         ("GET", "/images/json", Nothing),
@@ -82,9 +91,9 @@ const TABLE: [(&str, &str, Check); 65] = {
         ("POST", "/build/cancel", Nothing),
         ("GET", "/networks", Nothing),
         ("GET", "/networks/*", Nothing),
-        ("POST", "/networks/create", Nothing),
+        ("POST", "/networks/create", Network),
         ("POST", "/networks/prune", Nothing),
-        ("POST", "/networks/*/connect", Nothing),
+        ("POST", "/networks/*/connect", Connect),
         ("POST", "/networks/*/disconnect", Nothing),
         ("DELETE", "/networks/*", Nothing),
         ("GET", "/volumes", Nothing),

@@ -1,7 +1,10 @@
 //! The fields with which a container is made or changed, and which of their values a confined host
 //! takes. Default deny: a field that is not known here must say nothing.
 
-use super::json::Json;
+use super::{existing::Lean, json::Json};
+
+/// How a namespace of another container is named.
+pub(super) const OF_CONTAINER: &str = "container:";
 
 /// What a container gets unless told otherwise; more is root's.
 const CAPABILITIES: [&str; 14] = [
@@ -42,16 +45,51 @@ pub(super) fn check(pairs: &[(String, Json)]) -> Result<(), String> {
     })
 }
 
-fn takes(key: &str, value: &Json) -> bool {
+/// What is there already and that a HostConfig which [`check`] takes leans on: the containers whose
+/// namespaces and mounts it shares, and the volumes that it names.
+pub(super) fn leans(pairs: &[(String, Json)]) -> Vec<Lean> {
+    let (mut containers, mut volumes) = (Vec::new(), Vec::new());
+    for (key, value) in pairs {
+        match key.as_str() {
+            "networkmode" | "pidmode" | "ipcmode" => {
+                containers.extend(value.text().and_then(|mode| mode.strip_prefix(OF_CONTAINER)));
+            }
+            "volumesfrom" => {
+                containers.extend(value.texts().unwrap_or_default().into_iter().map(before_colon));
+            }
+            "binds" => {
+                volumes.extend(value.texts().unwrap_or_default().into_iter().map(before_colon));
+            }
+            "mounts" => {
+                let mounts = value.elements().unwrap_or_default().iter();
+                let fields = mounts.flat_map(|mount| mount.pairs().unwrap_or_default());
+                let sources = fields.filter(|(key, _)| key == "source");
+                // An image's name may be none of a volume.
+                volumes
+                    .extend(sources.filter_map(|(_, source)| source.text()).filter(|s| is_name(s)));
+            }
+            _ => {}
+        }
+    }
+    let containers = containers.into_iter().map(|name| Lean::Container(name.to_owned()));
+    containers.chain(volumes.into_iter().map(|name| Lean::Volume(name.to_owned()))).collect()
+}
+
+fn before_colon(text: &str) -> &str {
+    text.split_once(':').map_or(text, |(before, _)| before)
+}
+
+pub(super) fn takes(key: &str, value: &Json) -> bool {
     match key {
         // An empty list would unmask all, which null does not.
         "maskedpaths" | "readonlypaths" => *value == Json::Null,
         _ if value.is_empty() => true,
         "binds" => all(value, is_volume_bind),
+        "volumesfrom" => all(value, |from| is_name(before_colon(from))),
         "mounts" => value.elements().is_some_and(|mounts| mounts.iter().all(is_mount)),
         "capadd" => all(value, is_capability),
         "securityopt" => all(value, |option| SECURITY.contains(&option)),
-        "networkmode" => value.text().is_some_and(is_network),
+        "networkmode" => value.text().is_some_and(|mode| is_network(mode) || is_of_container(mode)),
         "pidmode" => value.text().is_some_and(is_of_container),
         "ipcmode" => value.text().is_some_and(|mode| {
             matches!(mode, "none" | "private" | "shareable") || is_of_container(mode)
@@ -69,7 +107,7 @@ fn takes(key: &str, value: &Json) -> bool {
 }
 
 /// Fields that cannot reach out of a container, whatever they say.
-const INERT: [&str; 48] = [
+const INERT: [&str; 47] = [
     "autoremove",
     "blkiodevicereadbps",
     "blkiodevicereadiops",
@@ -116,8 +154,6 @@ const INERT: [&str; 48] = [
     "storageopt",
     "tmpfs",
     "ulimits",
-    // Of a container that is there: what it may see was decided when it was made.
-    "volumesfrom",
     "cpuset",
 ];
 
@@ -139,19 +175,25 @@ fn is_volume_bind(bind: &str) -> bool {
 
 fn is_mount(mount: &Json) -> bool {
     let Json::Object(pairs) = mount else { return false };
-    let kinds: Vec<_> = pairs.iter().filter(|(key, _)| key == "type").collect();
-    !kinds.is_empty()
+    let mut kinds = pairs.iter().filter(|(key, _)| key == "type").map(|(_, kind)| kind.text());
+    let (kind, None) = (kinds.next().flatten(), kinds.next()) else { return false };
+    matches!(kind, Some("volume" | "tmpfs" | "image"))
         && pairs.iter().all(|(key, value)| match key.as_str() {
-            "type" => matches!(value.text(), Some("volume" | "tmpfs" | "image")),
             // An image's name has slashes; a path of the host begins with one.
             "source" => {
-                value.is_empty() || value.text().is_some_and(|s| !s.starts_with(['/', '.']))
+                value.is_empty()
+                    || value.text().is_some_and(|source| match kind {
+                        Some("image") => !source.starts_with(['/', '.']),
+                        _ => is_name(source),
+                    })
             }
             "bindoptions" => value.is_empty(),
             "volumeoptions" => value.pairs().is_some_and(|all| {
                 all.iter().all(|(key, value)| key != "driverconfig" || is_local_driver(value))
             }),
-            "target" | "readonly" | "consistency" | "tmpfsoptions" | "imageoptions" => true,
+            "type" | "target" | "readonly" | "consistency" | "tmpfsoptions" | "imageoptions" => {
+                true
+            }
             _ => value.is_empty(),
         })
 }
@@ -183,17 +225,15 @@ fn is_capability(name: &str) -> bool {
     CAPABILITIES.contains(&name.strip_prefix("CAP_").unwrap_or(&name))
 }
 
-/// A network by its name. The host's own network has an id too, any beginning of which may stand for it,
-/// and which cannot be told from others': so nothing that could be one.
-pub(super) fn is_network(mode: &str) -> bool {
-    let is_id = mode.bytes().all(|b| b.is_ascii_hexdigit());
-    mode.is_empty()
-        || is_of_container(mode)
-        || (is_name(mode) && !is_id && !mode.eq_ignore_ascii_case("host"))
+/// A network by its name, or none. The host's own network has an id too, any beginning of which may stand
+/// for it, and which cannot be told from others': so nothing that could be one.
+pub(super) fn is_network(name: &str) -> bool {
+    let is_id = name.bytes().all(|b| b.is_ascii_hexdigit());
+    name.is_empty() || (is_name(name) && !is_id && !name.eq_ignore_ascii_case("host"))
 }
 
 fn is_of_container(mode: &str) -> bool {
-    mode.strip_prefix("container:").is_some_and(is_name)
+    mode.strip_prefix(OF_CONTAINER).is_some_and(is_name)
 }
 
 fn is_sysctl(key: &str) -> bool {

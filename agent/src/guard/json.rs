@@ -70,10 +70,16 @@ impl Json {
     pub(crate) fn texts(&self) -> Option<Vec<&str>> {
         self.elements()?.iter().map(Self::text).collect()
     }
+
+    /// The value of a key of an object that the engine itself wrote.
+    pub(crate) fn get(&self, key: &str) -> &Self {
+        let pairs = self.pairs().unwrap_or_default();
+        pairs.iter().find(|(name, _)| name == key).map_or(&Self::Null, |(_, value)| value)
+    }
 }
 
 /// A key as Go compares it: besides ASCII, two foreign letters fold to k and s.
-fn fold(key: &str) -> String {
+pub(super) fn fold(key: &str) -> String {
     key.chars()
         .map(|c| match c {
             '\u{212a}' => 'k',

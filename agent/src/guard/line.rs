@@ -56,6 +56,19 @@ impl Line {
         })
     }
 
+    /// A GET below no version.
+    pub(crate) fn get(path: &[&str], query: &[(&str, &str)]) -> Self {
+        // A plus sign would be a space there.
+        let value = |value: &str| encode(value).replace('+', "%2B");
+        let query = query.iter().map(|(key, text)| format!("{key}={}", value(text)));
+        Self {
+            method: Method::GET.to_string(),
+            version: String::new(),
+            parts: path.iter().map(|part| (*part).to_owned()).collect(),
+            query: query.collect::<Vec<_>>().join("&"),
+        }
+    }
+
     /// The path without version, for people and for the log.
     pub(crate) fn path(&self) -> String {
         format!("/{}", self.parts.join("/"))
@@ -67,13 +80,7 @@ impl Line {
         let version = (!self.version.is_empty()).then_some(&self.version);
         for part in version.into_iter().chain(&self.parts) {
             target.push('/');
-            for byte in part.bytes() {
-                match byte {
-                    b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' => target.push(byte.into()),
-                    b'-' | b'.' | b'_' | b'~' | b':' | b'@' | b'+' => target.push(byte.into()),
-                    _ => target.push_str(&format!("%{byte:02X}")),
-                }
-            }
+            target.push_str(&encode(part));
         }
         if target.is_empty() {
             target.push('/');
@@ -106,6 +113,19 @@ fn is_version(part: &str) -> bool {
     part.strip_prefix('v').is_some_and(|version| {
         !version.is_empty() && version.bytes().all(|b| b.is_ascii_digit() || b == b'.')
     })
+}
+
+/// Text as a part of a path; all but a few characters are percent-encoded.
+fn encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' => encoded.push(byte.into()),
+            b'-' | b'.' | b'_' | b'~' | b':' | b'@' | b'+' => encoded.push(byte.into()),
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
 }
 
 /// Percent-decoded text; `plus` is a space in a query.
@@ -198,6 +218,12 @@ mod tests {
             // Nothing more is decoded when it is read again.
             assert_eq!(line(&format!("{} {sent}", first.method)).unwrap(), first);
         }
+    }
+
+    #[test]
+    fn what_is_asked_for_is_what_is_named() {
+        let got = Line::get(&["volumes", "a/../b?c d+e"], &[("all", "1"), ("filters", "{+ &\"}")]);
+        assert_eq!(got.target(), "/volumes/a%2F..%2Fb%3Fc%20d+e?all=1&filters=%7B%2B%20%26%22%7D");
     }
 
     #[test]

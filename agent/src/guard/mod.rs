@@ -1,12 +1,15 @@
 //! What the host's owner forbids whoever works on its engine through the mesh: the Docker API wholly or
 //! in part ([`rules`]), and for every entry point what would make the caller root on the host
-//! ([`confine`]). Pure functions over a request; the engine asks them before it passes anything on.
+//! ([`confine`], and [`existing`] for what is there already). Pure functions over a request and over what
+//! the engine says; `engine` asks them before it passes anything on.
 
 pub(crate) mod confine;
 mod endpoints;
+pub(crate) mod existing;
 mod host_config;
 pub(crate) mod json;
 pub(crate) mod line;
+mod network;
 mod pattern;
 mod rules;
 

@@ -11,7 +11,7 @@ use dockctl_tests::{IMAGE, LONG, await_until, consecutive_lines, counting_script
 use super::{Socket, agent_with};
 
 /// Sends a request as it is written and gives the answer's status and message.
-fn ask(path: &str, request: &str) -> Result<(u16, String)> {
+pub(super) fn ask(path: &str, request: &str) -> Result<(u16, String)> {
     let mut stream = UnixStream::connect(path)?;
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();

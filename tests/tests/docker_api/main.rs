@@ -2,7 +2,9 @@
 //! its engine's socket; the host's owner may refuse it, in part or wholly; and it leaves nothing behind.
 
 mod guard;
+mod guard_owners;
 mod hang_ups;
+mod hijacks;
 mod socket;
 
 use std::{

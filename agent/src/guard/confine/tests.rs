@@ -8,12 +8,12 @@ fn line(text: &str) -> Line {
     Line::new(&method.parse().unwrap(), &uri.parse().unwrap()).unwrap()
 }
 
-fn judged(request: &str, body: &str) -> Result<(), String> {
+fn judged(request: &str, body: &str) -> Result<Vec<Lean>, String> {
     judge(&line(request), body.as_bytes())
 }
 
 /// Fields of HostConfig that make root of whoever may set them.
-const FIELDS: [&str; 76] = [
+const FIELDS: [&str; 82] = [
     r#""Privileged":true"#,
     r#""Privileged":1"#,
     r#""Privileged":"true""#,
@@ -46,6 +46,12 @@ const FIELDS: [&str; 76] = [
     r#""Mounts":[{"Type":"volume","Target":"/x","VolumeOptions":{"DriverConfig":{"Name":"evil"}}}]"#,
     r#""Mounts":{"Type":"bind"}"#,
     r#""Mounts":["bind"]"#,
+    r#""Mounts":[{"Type":"image","Type":"volume","Source":"a/b","Target":"/x"}]"#,
+    r#""Mounts":[{"Type":"volume","Source":"a/b","Target":"/x"}]"#,
+    r#""VolumesFrom":["../x"]"#,
+    r#""VolumesFrom":[["x"]]"#,
+    r#""NetworkMode":"container:a/b""#,
+    r#""PidMode":"container:""#,
     r#""PidMode":"host""#,
     r#""PidMode":"HOST""#,
     r#""IpcMode":"host""#,
@@ -129,7 +135,14 @@ fn no_other_way_leads_out_either() {
         ("POST /containers/create", r#"{"HostConfig":[]}"#),
         ("POST /containers/create", r#"{"NetworkingConfig":{"EndpointsConfig":{"host":{}}}}"#),
         ("POST /containers/create", r#"{"NetworkingConfig":{"EndpointsConfig":{"0af1":{}}}}"#),
+        (
+            "POST /containers/create",
+            r#"{"NetworkingConfig":{"EndpointsConfig":{"container:x":{}}}}"#,
+        ),
         ("POST /containers/x/update", ""),
+        ("POST /networks/create", ""),
+        ("POST /networks/create", r#"{"Name":"n","Driver":"macvlan"}"#),
+        ("POST /networks/x/connect", "{}"),
         ("POST /containers/x/exec", r#"{"Cmd":["sh"],"Privileged":true}"#),
         ("POST /containers/x/exec", r#"{"Cmd":["sh"],"privileged":true,"Privileged":false}"#),
         ("POST /containers/x/exec", r#"{"Cmd":["sh"],"Unheard":1}"#),
@@ -149,6 +162,7 @@ fn no_other_way_leads_out_either() {
         ("POST /build?networkmode=host", ""),
         ("POST /build?networkmode=default&networkmode=host", ""),
         ("POST /build?networkmode=%68ost", ""),
+        ("POST /build?networkmode=container:x", ""),
         ("POST /build?q=1;networkmode=host", ""),
         ("POST /build?securityopt=%5B%22seccomp%3Dunconfined%22%5D", ""),
         ("POST /build?entitlements=security.insecure", ""),
@@ -209,6 +223,8 @@ fn what_people_do_every_day_goes_on() {
     for (request, body) in [
         ("POST /v1.41/containers/create?name=x", create),
         ("POST /containers/create", r#"{"Image":"x","HostConfig":null}"#),
+        ("POST /networks/create", r#"{"Name":"n","Driver":"bridge"}"#),
+        ("POST /networks/x/connect", r#"{"Container":"c","EndpointConfig":{}}"#),
         ("POST /containers/x/start", ""),
         ("POST /containers/x/start", "null"),
         ("POST /containers/x/update", r#"{"Memory":1,"RestartPolicy":{"Name":"no"}}"#),
@@ -229,7 +245,51 @@ fn what_people_do_every_day_goes_on() {
         ("HEAD /_ping", ""),
         ("GET /v1.41/events", ""),
     ] {
-        assert_eq!(judged(request, body), Ok(()), "{request} {body}");
+        assert!(judged(request, body).is_ok(), "{request} {body}: {:?}", judged(request, body));
+    }
+}
+
+#[test]
+fn what_is_there_already_is_told() {
+    let of = |name: &str| Lean::Container(name.to_owned());
+    let volume = |name: &str| Lean::Volume(name.to_owned());
+    let create = r#"{"Image":"x","PidMode":"container:beside","HostConfig":{"Binds":["data:/d:ro"],
+        "NetworkMode":"container:net","IpcMode":"container:ipc","VolumesFrom":["from:ro","0af1"],
+        "Mounts":[{"Type":"volume","Source":"v2","Target":"/v"},{"Type":"tmpfs","Target":"/t"},
+        {"Type":"volume","Target":"/anonymous"},{"Type":"image","Source":"a/b:1","Target":"/i"}]}}"#;
+    for (request, body, leans) in [
+        (
+            "POST /containers/create",
+            create,
+            vec![
+                of("beside"),
+                of("net"),
+                of("ipc"),
+                of("from"),
+                of("0af1"),
+                volume("data"),
+                volume("v2"),
+            ],
+        ),
+        ("POST /containers/create", r#"{"HostConfig":{"NetworkMode":"bridge"}}"#, Vec::new()),
+        ("POST /v1.41/containers/x/exec", r#"{"Cmd":["sh"]}"#, vec![of("x")]),
+        ("POST /containers/x/attach", "", vec![of("x")]),
+        ("GET /containers/x/attach/ws", "", vec![of("x")]),
+        ("GET /containers/x/archive", "", vec![of("x")]),
+        ("HEAD /containers/x/archive", "", Vec::new()),
+        ("PUT /containers/%78/archive", "", vec![of("x")]),
+        ("POST /containers/x/rename?name=y", "", vec![of("x")]),
+        ("POST /exec/e/start", "{}", vec![Lean::Exec("e".to_owned())]),
+        (
+            "POST /networks/n/connect",
+            r#"{"Container":"x"}"#,
+            vec![Lean::Network("n".to_owned()), of("x")],
+        ),
+        ("GET /containers/x/json", "", Vec::new()),
+        ("GET /containers/x/logs", "", Vec::new()),
+        ("POST /containers/x/start", "", Vec::new()),
+    ] {
+        assert_eq!(judged(request, body), Ok(leans), "{request} {body}");
     }
 }
 
@@ -241,6 +301,8 @@ fn bodies_are_read_where_they_decide() {
         "POST /containers/x/exec",
         "POST /containers/x/start",
         "POST /volumes/create",
+        "POST /networks/create",
+        "POST /networks/x/connect",
     ] {
         assert!(reads_body(&line(request)), "{request}");
     }
