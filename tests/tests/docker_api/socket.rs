@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{anyhow, ensure};
 use dockctl_api::v1::AgentState;
-use dockctl_tests::{AgentSpec, LONG, Signal, await_until, scenario};
+use dockctl_tests::{LONG, Signal, await_until, scenario};
 
 use super::Socket;
 
