@@ -21,7 +21,11 @@ use dockctl_api::{
 use futures_util::{Stream, StreamExt as _};
 use rustix::process::Signal;
 use serde::Deserialize;
-use tokio::{io::AsyncWriteExt as _, sync::mpsc, time::timeout};
+use tokio::{
+    io::AsyncWriteExt as _,
+    sync::mpsc,
+    time::{sleep, timeout},
+};
 use tonic::{Code, Status};
 
 use super::{
@@ -39,6 +43,10 @@ const CREATE: &str = "POST /containers/{id}/exec";
 const START: &str = "POST /exec/{id}/start";
 const INSPECT: &str = "GET /exec/{id}/json";
 
+/// How long the engine may take to start a command, on a busy host.
+const START_LIMIT: Duration = Duration::from_secs(30);
+/// How long until it is asked again.
+const AGAIN: Duration = Duration::from_millis(20);
 /// The variable that marks a command whose process cannot be seen from here.
 const MARK: &str = "DOCKCTL_EXEC";
 
@@ -293,21 +301,29 @@ impl Exec {
 
     /// Looks for the command's process, once the engine has started it.
     async fn find(&self) -> Result<Found, Status> {
-        // The engine has its number soon after it says that it is started.
-        for _ in 0..3 {
-            let state = self.state().await?;
-            if !state.running {
-                return Ok(Found::Ended);
+        let started = async {
+            loop {
+                let state = self.state().await?;
+                if !state.running || state.pid > 0 {
+                    return Ok::<_, Status>(state);
+                }
+                // The engine answers this one only when the command is being started; what it answers where
+                // there is no terminal is of no interest. No event tells when it has the number.
+                self.resize(TerminalSize { rows: 24, columns: 80 }).await;
+                sleep(AGAIN).await;
             }
-            if state.pid > 0 {
-                let process = Process::find(state.pid, &state.container_id);
-                return Ok(process.map_or(Found::Elsewhere, Found::Here));
-            }
-            // The engine answers this one only after it has started the command; what it answers where
-            // there is no terminal is of no interest.
-            self.resize(TerminalSize { rows: 24, columns: 80 }).await;
+        };
+        let Ok(state) = timeout(START_LIMIT, started).await else { return Ok(Found::Elsewhere) };
+        let state = state?;
+        if !state.running {
+            return Ok(Found::Ended);
         }
-        Ok(Found::Elsewhere)
+        Ok(match (Process::find(state.pid, &state.container_id), &self.mark) {
+            (Some(process), _) => Found::Here(process),
+            // This host has the container's processes, so that one which is not there has ended.
+            (None, None) => Found::Ended,
+            (None, Some(_)) => Found::Elsewhere,
+        })
     }
 
     /// Ends the command; see the module's head. Tells whether it could.

@@ -3,6 +3,9 @@
 //! An entry that cannot be written stops nobody: a full disk must not keep an operator from stopping a
 //! container. It goes to the controller's own log instead, as an error.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},

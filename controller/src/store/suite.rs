@@ -34,6 +34,7 @@ where
     agents_are_listed_found_labelled_and_deleted(&*make().await).await;
     last_seen_only_moves_forward(&*make().await).await;
     writes_at_once_are_all_kept(make().await).await;
+    the_audit_log_is_one_chain(make().await).await;
 }
 
 /// What SHA-256 of something looks like.
@@ -486,4 +487,42 @@ async fn writes_at_once_are_all_kept(store: Handle) {
     for i in (0..300).filter(|i| i % 3 != 0) {
         store.user_by_name(&format!("user-{i}")).await.unwrap();
     }
+}
+
+async fn the_audit_log_is_one_chain(store: Handle) {
+    let deed = |n: usize| AuditRecord {
+        principal: if n.is_multiple_of(2) { "ada" } else { "bob" }.to_owned(),
+        agent: format!("web-{}", n % 3),
+        ..Default::default()
+    };
+    let mut writes = tokio::task::JoinSet::new();
+    for n in 0..60 {
+        let store = Arc::clone(&store);
+        writes.spawn(async move { store.append_audit(deed(n)).await.unwrap() });
+    }
+    let mut sequences = writes.join_all().await;
+    sequences.sort_unstable();
+    assert_eq!(sequences, (1..=60).collect::<Vec<_>>());
+
+    let entries = store.audit_after(0, 1_000).await.unwrap();
+    let mut previous = GENESIS;
+    for entry in &entries {
+        assert!(entry.follows(previous), "{entry:?}");
+        previous = &entry.hash;
+    }
+    assert_eq!(store.audit_after(58, 1).await.unwrap(), entries[58..59]);
+    assert!(store.audit_after(60, 1).await.unwrap().is_empty());
+
+    let filter = |before, principal: &str, agent: &str| AuditFilter {
+        before,
+        principal: principal.into(),
+        agent: agent.into(),
+    };
+    let newest = store.audit_before(filter(u64::MAX, "", ""), 2).await.unwrap();
+    assert_eq!(newest, [entries[59].clone(), entries[58].clone()]);
+    let some = store.audit_before(filter(50, "ada", "web-1"), 1_000).await.unwrap();
+    let all = entries[..49].iter().rev();
+    let expected =
+        all.filter(|e| e.record.principal == "ada" && e.record.agent == "web-1").cloned();
+    assert_eq!(some, expected.collect::<Vec<_>>());
 }

@@ -153,3 +153,20 @@ async fn a_file_that_is_no_database_is_refused_and_left_alone() {
     assert!(matches!(Sqlite::open(&path).await, Err(StoreError::Unavailable(_))));
     assert_eq!(fs::read(&path).unwrap(), b"not a database, but somebody's file");
 }
+
+#[tokio::test]
+async fn the_database_itself_refuses_to_change_the_audit_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path()).await;
+    store.append_audit(AuditRecord::default()).await.unwrap();
+    let mut raw = raw(directory.path()).await;
+    for change in ["UPDATE audit SET principal = 'eve'", "DELETE FROM audit"] {
+        let refused = sqlx::query(change).execute(&mut raw).await.unwrap_err();
+        assert!(refused.to_string().contains("only added to"), "{refused}");
+    }
+}
+
+async fn raw(directory: &Path) -> SqliteConnection {
+    let options = SqliteConnectOptions::new().filename(directory.join("dockctl.db"));
+    SqliteConnection::connect_with(&options).await.unwrap()
+}

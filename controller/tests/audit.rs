@@ -1,0 +1,95 @@
+//! Who did what to which host is in the audit log, through the real front door.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)] // a test fails by panicking
+
+mod common;
+
+use common::{User, World};
+use dockctl_api::v1::{
+    AgentState, AuditEntry, AuditOutcome, CreateJoinTokenRequest, ListAuditEntriesRequest,
+    LoginRequest, RevokeAgentRequest, StopContainerRequest,
+    audit_service_client::AuditServiceClient,
+};
+use sqlx::{Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
+
+async fn log(user: &User) -> Vec<AuditEntry> {
+    let origin = user.channel.origin.clone();
+    let mut audit = AuditServiceClient::with_origin(user.channel.clone(), origin);
+    let list = audit.list_audit_entries(user.call(ListAuditEntriesRequest::default())).await;
+    list.unwrap().into_inner().entries.into_iter().rev().collect()
+}
+
+#[tokio::test]
+async fn logins_enrolments_and_calls_on_hosts_are_written_down() {
+    let world = World::new().await;
+    let agent = world.join("web-1").await;
+    let user = world.user().await;
+    user.until("web-1", |a| a.state() == AgentState::Connected).await;
+    let stop = |agent: &str| StopContainerRequest {
+        agent: agent.into(),
+        container: "db".into(),
+        ..Default::default()
+    };
+    let stopped = user.containers().stop_container(user.call(stop("web-1"))).await;
+    user.containers().stop_container(user.call(stop("nobody"))).await.unwrap_err();
+    let wrong = LoginRequest { username: "admin".into(), password: "wrong password".into() };
+    user.auth().login(wrong).await.unwrap_err();
+    let revoke = RevokeAgentRequest { agent: agent.name.clone(), reason: "sold".into() };
+    user.agents().revoke_agent(user.call(revoke)).await.unwrap();
+
+    let told = |e: &AuditEntry| {
+        let method = e.method.rsplit('/').next().unwrap().to_owned();
+        (method, e.principal.clone(), e.agent.clone(), e.target.clone(), e.outcome())
+    };
+    // The ends of calls on hosts are written beside the answers.
+    let mut entries = log(&user).await;
+    for _ in 0..100 {
+        if entries.iter().filter(|e| e.begun > 0).count() == 2 {
+            break;
+        }
+        tokio::task::yield_now().await;
+        entries = log(&user).await;
+    }
+    let find = |method: &str, outcome: AuditOutcome| -> Vec<_> {
+        entries.iter().map(told).filter(|t| t.0 == method && t.4 == outcome).collect()
+    };
+    use AuditOutcome::*;
+    let end = if stopped.is_ok() { Done } else { Failed };
+    let call = |agent: &str, outcome| {
+        (
+            "StopContainer".to_owned(),
+            "admin".to_owned(),
+            agent.to_owned(),
+            "container=db".to_owned(),
+            outcome,
+        )
+    };
+    assert_eq!(find("StopContainer", Begun), [call("web-1", Begun), call("nobody", Begun)]);
+    assert!(find("StopContainer", end).contains(&call("web-1", end)));
+    assert!(find("StopContainer", Failed).contains(&call("nobody", Failed)));
+    assert_eq!(find("Login", Failed)[0].3, "username=admin");
+    assert!(!find("Login", Done).is_empty());
+    assert_eq!(find("Enroll", Done)[0].2, "web-1");
+    assert_eq!(find("RevokeAgent", Done)[0].1, "admin");
+    assert!(entries.iter().all(|e| e.address.starts_with("127.0.0.1:")), "{entries:#?}");
+    // Reads are not in it.
+    assert!(find("ListAuditEntries", Done).is_empty() && find("GetAgent", Done).is_empty());
+}
+
+#[tokio::test]
+async fn a_refused_call_is_written_down_too() {
+    let world = World::new().await;
+    let file = SqliteConnectOptions::new().filename(world.dir.path().join("dockctl.db"));
+    let mut store = SqliteConnection::connect_with(&file).await.unwrap();
+    sqlx::query("UPDATE users SET role = 'none'").execute(&mut store).await.unwrap();
+    let nobody = world.user().await;
+    let request = CreateJoinTokenRequest::default();
+    let refused = nobody.agents().create_join_token(nobody.call(request)).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::PermissionDenied);
+    sqlx::query("UPDATE users SET role = 'admin'").execute(&mut store).await.unwrap();
+
+    let last = log(&world.user().await).await.into_iter().rev().find(|e| e.code > 0).unwrap();
+    assert_eq!(last.outcome(), AuditOutcome::Denied);
+    assert_eq!((last.principal.as_str(), last.reason.as_str()), ("admin", "NOT_ALLOWED"));
+    assert_eq!(last.method, "/dockctl.v1.AgentService/CreateJoinToken");
+}
