@@ -10,6 +10,7 @@ mod context;
 mod endpoint;
 mod environment;
 mod error;
+mod format;
 mod moment;
 mod output;
 mod pipe;
