@@ -29,7 +29,10 @@ impl Engine {
         request: &PruneBuildCacheRequest,
     ) -> Result<PruneBuildCacheResponse, Status> {
         let filters = encode(&filters::json("filters", &request.filters)?);
-        let path = format!("/build/prune?all={}&filters={filters}", request.all);
+        let mut path = format!("/build/prune?all={}&filters={filters}", request.all);
+        if request.keep_storage > 0 {
+            path.push_str(&format!("&keep-storage={}", request.keep_storage));
+        }
         let call = Call::new("POST /build/prune");
         let answer = self.send(call, REMOVAL, Method::POST, &path, None).await?;
         let pruned: Pruned = self.read(call, &answer)?;

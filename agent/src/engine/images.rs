@@ -135,7 +135,11 @@ impl Engine {
 
     /// Pushes an image.
     pub(crate) async fn push_image(&self, request: &PushImageRequest) -> Result<Told, Status> {
-        let (name, tag) = split_image(names::image("image", &request.image)?, "latest");
+        let missing = if request.all_tags { "" } else { "latest" };
+        let (name, tag) = split_image(names::image("image", &request.image)?, missing);
+        if request.all_tags && !tag.is_empty() {
+            return Err(bad_field("all_tags", "tag can't be used with --all-tags/-a"));
+        }
         let path = format!("/images/{}/push?tag={}", image_path(name), encode(tag));
         let headers = vec![registry::auth(request.login.as_ref())?];
         self.post(Post { call: Call::new("POST /images/{name}/push"), path, headers }).await
@@ -182,7 +186,8 @@ impl Engine {
         first: &ImportImageRequest,
         bytes: impl Stream<Item = Result<Bytes, Status>> + Send + 'static,
     ) -> Result<Told, Status> {
-        let mut path = "/images/create?fromSrc=-".to_owned();
+        let source = if first.url.is_empty() { "-" } else { &first.url };
+        let mut path = format!("/images/create?fromSrc={}", encode(source));
         if !first.image.is_empty() {
             let (repo, tag) = split_image(names::image("image", &first.image)?, "latest");
             path.push_str(&format!("&repo={}&tag={}", encode(repo), encode(tag)));

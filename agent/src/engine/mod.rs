@@ -77,7 +77,7 @@ pub(crate) use age::keep as keep_times;
 pub use demux::fuzz_demux;
 pub use endpoint::{DEFAULT_HOST, EngineError};
 pub(crate) use events::check_types;
-pub use lists::ListQuery;
+pub use lists::{ImageQuery, ListQuery};
 pub(crate) use lists::find;
 pub(crate) use names::container as check_container;
 pub(crate) use session::{Input, Output};
@@ -109,7 +109,7 @@ pub struct Engine {
 /// Reads that callers share.
 struct Reads {
     containers: Shared<ListQuery, Arc<Vec<Container>>>,
-    images: Shared<(), Arc<Vec<Image>>>,
+    images: Shared<ImageQuery, Arc<Vec<Image>>>,
     inspects: Shared<String, Arc<str>>,
     versions: Shared<(), Arc<EngineVersion>>,
 }
