@@ -8,10 +8,14 @@ mod parse;
 
 use std::collections::HashMap;
 
+use prost_types::Timestamp;
 use serde_json::{Map, Value};
 use unicode_width::UnicodeWidthStr;
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    moment,
+};
 use eval::Eval;
 use parse::Node;
 
@@ -51,6 +55,26 @@ impl Row {
     }
 }
 
+impl Row {
+    /// The same with a field that has no value.
+    pub(crate) fn with_nothing(mut self, name: &str) -> Self {
+        if let Value::Object(fields) = &mut self.fields {
+            fields.insert(name.to_owned(), Value::Null);
+            fields.sort_keys();
+        }
+        self
+    }
+}
+
+/// A time as Go prints it, in UTC; empty where it is not known.
+pub(crate) fn time(time: Option<&Timestamp>) -> String {
+    let text = moment::rfc3339(time).replace('T', " ");
+    match text.trim_end_matches('Z').trim_end_matches('0').trim_end_matches('.') {
+        "" => String::new(),
+        text => format!("{text} +0000 UTC"),
+    }
+}
+
 impl Template {
     /// Reads a list's `--format`; None where none is given, or only "table".
     pub(crate) fn of_list(text: Option<&str>) -> Result<Option<Self>> {
@@ -73,6 +97,11 @@ impl Template {
         let nodes = parse::parse(if json { "{{json .}}" } else { text })
             .map_err(|why| Error::usage(format!("failed to parse template: {why}")))?;
         Ok(Self { nodes, json, table, source: text.to_owned() })
+    }
+
+    /// Whether it shows all as JSON, which has its own names for what templates call otherwise.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json || self.source.replace(' ', "") == "{{json.}}"
     }
 
     /// Whether it has a header.
@@ -116,9 +145,7 @@ impl Template {
     pub(crate) fn header(&self, columns: &Columns) -> Result<String> {
         let header = columns.iter().map(|(name, header)| ((*name).to_owned(), (*header).into()));
         let header = Value::Object(header.collect());
-        let label = |key: &str| {
-            key.rsplit('.').next().unwrap_or_default().replace(['-', '_'], " ")
-        };
+        let label = |key: &str| key.rsplit('.').next().unwrap_or_default().replace(['-', '_'], " ");
         let mut eval = Eval::new(&header, Some(&label));
         eval.header = true;
         self.run(&mut eval)?;

@@ -77,8 +77,8 @@ pub(crate) use age::keep as keep_times;
 pub use demux::fuzz_demux;
 pub use endpoint::{DEFAULT_HOST, EngineError};
 pub(crate) use events::check_types;
-pub use lists::{ImageQuery, ListQuery};
 pub(crate) use lists::find;
+pub use lists::{ImageQuery, ListQuery};
 pub(crate) use names::container as check_container;
 pub(crate) use session::{Input, Output};
 #[cfg(fuzzing)]

@@ -1,21 +1,28 @@
-//! `inspect`: the engine's own JSON, one array of all containers named, as docker prints it.
+//! `inspect`: the engine's own JSON, one array of all containers named, as docker prints it, or what a
+//! template makes of each.
 
 use dockctl_api::v1::{InspectContainerRequest, container_service_client::ContainerServiceClient};
 use serde_json::Value;
 
-use super::{Ctx, act};
+use super::{Ctx, act, host};
 use crate::{
     args,
     client::LARGEST_ANSWER,
     error::{Error, Exit, Result},
+    format::Template,
     resolve::Target,
 };
 
 /// `dockctl inspect REF...`. The array has the containers that could be shown, in the order named.
-pub(crate) async fn run(ctx: &Ctx, args: args::Refs) -> Result<()> {
-    let results =
-        act::each(ctx, &args.containers, async |target| inspect(ctx, &target).await, |_, _| ())
-            .await;
+pub(crate) async fn run(ctx: &Ctx, args: args::Inspect) -> Result<()> {
+    let template = Template::of_one(args.format.as_deref())?;
+    let results = act::each(
+        ctx,
+        &args.refs.containers,
+        async |target| inspect(ctx, &target).await,
+        |_, _| (),
+    )
+    .await;
     let (mut shown, mut failures) = (Vec::new(), Vec::new());
     for result in results {
         match result {
@@ -23,7 +30,7 @@ pub(crate) async fn run(ctx: &Ctx, args: args::Refs) -> Result<()> {
             Err(error) => failures.push(error),
         }
     }
-    ctx.print_document(&Value::Array(shown))?;
+    host::show_inspected(ctx, template.as_ref(), shown)?;
     act::fail(ctx, failures)
 }
 

@@ -18,7 +18,9 @@ pub(super) fn is_for_texts(name: &str) -> bool {
 pub(super) fn call(name: &str, arguments: Vec<Value>) -> Result<Value, String> {
     let text = |at: usize| match arguments.get(at) {
         Some(Value::String(text)) => Ok(text.as_str()),
-        Some(other) => Err(format!("wrong type for value; expected string; got {}", printed(other))),
+        Some(other) => {
+            Err(format!("wrong type for value; expected string; got {}", printed(other)))
+        }
         None => Err(count(name, arguments.len())),
     };
     let number = |at: usize| {
@@ -85,14 +87,10 @@ pub(super) fn call(name: &str, arguments: Vec<Value>) -> Result<Value, String> {
         "truncate" => text(0)?.chars().take(number(1)?).collect::<String>().into(),
         "pad" => match text(0)? {
             "" => "".into(),
-            inner => {
-                format!("{}{inner}{}", " ".repeat(number(1)?), " ".repeat(number(2)?)).into()
-            }
+            inner => format!("{}{inner}{}", " ".repeat(number(1)?), " ".repeat(number(2)?)).into(),
         },
         "print" => spaced(&arguments).into(),
-        "println" => {
-            (arguments.iter().map(printed).collect::<Vec<_>>().join(" ") + "\n").into()
-        }
+        "println" => (arguments.iter().map(printed).collect::<Vec<_>>().join(" ") + "\n").into(),
         "printf" => printf(text(0)?, &arguments[1..])?.into(),
         _ => return Err(format!("function {name:?} not defined")),
     })
@@ -188,7 +186,8 @@ pub(super) fn printed_as(value: &Value, name: &str) -> String {
         Value::Null => match name {
             "Labels" | "Ports" | "PortBindings" | "Volumes" | "ExposedPorts" | "Options"
             | "Networks" | "DriverOpts" | "Sysctls" | "Tmpfs" | "StorageOpt" => "map[]",
-            "PidsLimit" | "MemorySwappiness" | "OomKillDisable" | "IPAMConfig" | "Init" => "<nil>",
+            "PidsLimit" | "MemorySwappiness" | "OomKillDisable" | "IPAMConfig" | "Init"
+            | "Platform" => "<nil>",
             "" => "<no value>",
             _ => "[]",
         }

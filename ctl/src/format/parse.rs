@@ -6,8 +6,8 @@ const DEEPEST: usize = 64;
 
 /// What a template can call.
 const FUNCTIONS: [&str; 22] = [
-    "and", "eq", "ge", "gt", "index", "join", "json", "le", "len", "lower", "lt", "ne", "not", "or",
-    "pad", "print", "printf", "println", "split", "title", "truncate", "upper",
+    "and", "eq", "ge", "gt", "index", "join", "json", "le", "len", "lower", "lt", "ne", "not",
+    "or", "pad", "print", "printf", "println", "split", "title", "truncate", "upper",
 ];
 
 /// A part of a template.
@@ -50,7 +50,10 @@ pub(super) enum Base {
 #[derive(Debug, Clone, PartialEq)]
 enum Token {
     /// ".A.B" as its names; without any it is the dot itself. `spaced` where it stands by itself.
-    Fields { names: Vec<String>, spaced: bool },
+    Fields {
+        names: Vec<String>,
+        spaced: bool,
+    },
     Variable(String),
     Word(String),
     Text(String),
@@ -144,7 +147,8 @@ fn tokens(mut rest: &str) -> Result<(Vec<Token>, &str, bool), String> {
                 let len = trimmed[1..].find(|c: char| !c.is_ascii_alphanumeric() && c != '.');
                 let len = len.map_or(trimmed.len(), |len| len + 1);
                 let number = trimmed[..len].trim_start_matches('+').parse();
-                let number = number.map_err(|_| format!("bad number syntax: {}", &trimmed[..len]))?;
+                let number =
+                    number.map_err(|_| format!("bad number syntax: {}", &trimmed[..len]))?;
                 (Token::Number(number), &trimmed[len..])
             }
             c if c.is_alphabetic() || c == '_' => {
