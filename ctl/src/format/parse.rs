@@ -71,7 +71,7 @@ pub(super) fn parse(source: &str) -> Result<Vec<Node>, String> {
     let mut parser = Parser { pieces: pieces(source)?.into_iter(), depth: 0 };
     match parser.block()? {
         (nodes, End::Text) => Ok(nodes),
-        (_, End::End) => Err("unexpected {{end}}".to_owned()),
+        (_, End::Block) => Err("unexpected {{end}}".to_owned()),
         (_, End::Else | End::Chain(_)) => Err("unexpected {{else}}".to_owned()),
     }
 }
@@ -202,11 +202,14 @@ struct Parser {
 enum End {
     /// The template itself.
     Text,
-    End,
+    /// `end`.
+    Block,
     Else,
     /// `else if …`, as the action of that `if`.
     Chain(Vec<Token>),
 }
+
+type Make = fn(Pipe, Vec<Node>, Vec<Node>) -> Node;
 
 impl Parser {
     /// Nodes, and what has ended them.
@@ -226,7 +229,7 @@ impl Parser {
                 _ => "",
             };
             match keyword {
-                "end" => return Ok((nodes, End::End)),
+                "end" => return Ok((nodes, End::Block)),
                 "else" if tokens.len() == 1 => return Ok((nodes, End::Else)),
                 "else" => return Ok((nodes, End::Chain(tokens[1..].to_vec()))),
                 "if" | "with" | "range" => nodes.push(self.control(&tokens)?),
@@ -241,7 +244,7 @@ impl Parser {
 
     /// `if`, `with` or `range` with all that belongs to it.
     fn control(&mut self, tokens: &[Token]) -> Result<Node, String> {
-        let (make, name): (fn(Pipe, Vec<Node>, Vec<Node>) -> Node, _) = match tokens.first() {
+        let (make, name): (Make, _) = match tokens.first() {
             Some(Token::Word(word)) if word == "if" => (Node::If, "if"),
             Some(Token::Word(word)) if word == "with" => (Node::With, "with"),
             Some(Token::Word(word)) if word == "range" => (Node::Range, "range"),
@@ -255,10 +258,10 @@ impl Parser {
         let (then, end) = self.block()?;
         let otherwise = match end {
             End::Text => return Err("unexpected EOF".to_owned()),
-            End::End => Vec::new(),
+            End::Block => Vec::new(),
             End::Chain(tokens) => vec![self.control(&tokens)?],
             End::Else => match self.block()? {
-                (otherwise, End::End) => otherwise,
+                (otherwise, End::Block) => otherwise,
                 (_, End::Text) => return Err("unexpected EOF".to_owned()),
                 _ => return Err("expected end; found {{else}}".to_owned()),
             },
