@@ -140,7 +140,9 @@ mod tests {
             "&extrahosts=h%3A10.0.0.1",
             "&memory=5",
             "&cachefrom=%5B%22c%22%5D",
-            "%22Hard%22%3A2%2C%22Name%22%3A%22nofile%22%2C%22Soft%22%3A1",
+            "%22Name%22%3A%22nofile%22",
+            "%22Soft%22%3A1",
+            "%22Hard%22%3A2",
             "%22Hard%22%3A-1",
         ] {
             assert!(query.contains(wanted), "{query}");
