@@ -349,7 +349,7 @@ async fn stats_are_those_of_docker_stats() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stats_of_all_grow_with_what_starts_and_refuse_what_does_not_run() {
+async fn stats_of_all_grow_with_what_starts_and_what_does_not_run_has_zeros() {
     let agent = Agent::new();
     let _updates = agent.updates().await;
     let request = StreamStatsRequest::default();
@@ -364,11 +364,16 @@ async fn stats_of_all_grow_with_what_starts_and_refuse_what_does_not_run() {
     let stopped = Docker::create(&[], "true");
     let request =
         StreamStatsRequest { containers: vec![stopped.name.clone()], ..Default::default() };
-    is(
-        agent.containers().stream_stats(request).await,
-        Code::FailedPrecondition,
-        reason::DOCKER_ERROR,
-    );
+    let once = StreamStatsRequest { no_stream: true, ..request.clone() };
+    let once = agent.containers().stream_stats(once).await.unwrap().into_inner();
+    let once: Vec<_> = once.collect().await;
+    let zeros = once[0].as_ref().unwrap();
+    assert_eq!((once.len(), zeros.pids, zeros.memory_limit), (1, 0, 0));
+    assert_eq!(zeros.container_name, stopped.name);
+    let mut stats = agent.containers().stream_stats(request).await.unwrap().into_inner();
+    for _ in 0..2 {
+        assert_eq!(stats.next().await.unwrap().unwrap().pids, 0);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

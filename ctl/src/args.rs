@@ -144,6 +144,11 @@ impl Output {
         PathBufValueParser::new().map(Self::File)
     }
 
+    /// Several of a command's own flag as they were written.
+    pub(crate) fn texts(all: &[Self]) -> Vec<String> {
+        all.iter().filter_map(Self::path).map(|path| path.to_string_lossy().into_owned()).collect()
+    }
+
     /// The file to write.
     pub(crate) fn path(&self) -> Option<&PathBuf> {
         match self {
@@ -323,6 +328,21 @@ pub(crate) struct Ps {
     /// Whole ids and commands.
     #[arg(long)]
     pub(crate) no_trunc: bool,
+    /// Only what fits, for example status=exited or name=web; can be repeated.
+    #[arg(short, long, value_name = "FILTER")]
+    pub(crate) filter: Vec<String>,
+    /// Only the newest so many, stopped ones too.
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(crate) last: Option<u32>,
+    /// Only the newest, running or not.
+    #[arg(long, conflicts_with = "last")]
+    pub(crate) latest: bool,
+    /// What each has written, too.
+    #[arg(short, long)]
+    pub(crate) size: bool,
+    /// "json", "table TEMPLATE" or a Go template, with docker's names and .Agent.
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
 }
 
 /// How many lines from the end: a number, or all.
@@ -394,6 +414,27 @@ pub(crate) struct Images {
     /// Only images with this label: k=v or k; can be repeated.
     #[arg(short, long, value_name = "K=V")]
     pub(crate) label: Vec<String>,
+    /// The images between, too.
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Only ids.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Their digests, too.
+    #[arg(long)]
+    pub(crate) digests: bool,
+    /// Whole ids.
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    /// Only what fits, for example dangling=true or reference='web*'; can be repeated.
+    #[arg(short, long, value_name = "FILTER")]
+    pub(crate) filter: Vec<String>,
+    /// "json", "table TEMPLATE" or a Go template, with docker's names and .Agent.
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// Only these, as a filter by reference does.
+    #[arg(value_name = "REPOSITORY[:TAG]")]
+    pub(crate) reference: Option<String>,
 }
 
 /// `version`.
@@ -402,6 +443,9 @@ pub(crate) struct Version {
     /// Tell this agent's version and its engine's.
     #[arg(long, value_name = "AGENT")]
     pub(crate) on: Option<String>,
+    /// "json" or a Go template over what both sides tell.
+    #[arg(short, long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
 }
 
 /// `ping`.
@@ -414,8 +458,14 @@ pub(crate) struct Ping {
 /// `info`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Info {
-    /// The agent.
-    pub(crate) agent: String,
+    #[command(flatten)]
+    pub(crate) on: images::On,
+    /// "json" or a Go template over the engine's JSON.
+    #[arg(short, long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// The agent, as --on names it.
+    #[arg(conflicts_with = "on")]
+    pub(crate) agent: Option<String>,
 }
 
 /// `completions`.

@@ -9,6 +9,7 @@ mod config;
 mod context;
 mod endpoint;
 mod error;
+mod format;
 mod moment;
 mod output;
 mod pipe;

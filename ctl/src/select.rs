@@ -203,7 +203,7 @@ pub(crate) fn is_glob(text: &str) -> bool {
 }
 
 /// Whether a name fits a glob: `*` stands for any characters, `?` for one.
-fn glob_fits(glob: &str, name: &str) -> bool {
+pub(crate) fn glob_fits(glob: &str, name: &str) -> bool {
     let (glob, name): (Vec<char>, Vec<char>) = (glob.chars().collect(), name.chars().collect());
     let (mut g, mut n) = (0, 0);
     // Where to go on with one character more for the last star: linear for one star, and never worse

@@ -31,6 +31,9 @@ impl Engine {
         let mut query = Query::default();
         query.flag("all", request.all);
         query.add("filters", &filters::json("filters", &request.filters)?);
+        if request.keep_storage > 0 {
+            query.add("keep-storage", &request.keep_storage.to_string());
+        }
         let call = Call::new("POST /build/prune");
         let pruned: Pruned = self.change(call, &query.on("/build/prune"), None, LONG).await?;
         Ok(PruneBuildCacheResponse {

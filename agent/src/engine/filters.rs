@@ -10,7 +10,15 @@ use super::query::Query;
 
 /// The engine's JSON for these filters; `field` names them in an error.
 pub(super) fn json(field: &str, filters: &[String]) -> Result<String, Status> {
-    let mut all: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    Ok(serde_json::json!(parse(field, filters)?).to_string())
+}
+
+/// The values of each filter.
+pub(super) fn parse(
+    field: &str,
+    filters: &[String],
+) -> Result<BTreeMap<String, Vec<String>>, Status> {
+    let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for filter in filters {
         let (name, value) = match filter.split_once('=') {
             Some((name, value)) if !name.trim().is_empty() => (name, value),
@@ -19,9 +27,9 @@ pub(super) fn json(field: &str, filters: &[String]) -> Result<String, Status> {
                 return Err(bad_field(field, sentence));
             }
         };
-        all.entry(name.trim().to_lowercase()).or_default().push(value.trim());
+        all.entry(name.trim().to_lowercase()).or_default().push(value.trim().to_owned());
     }
-    Ok(serde_json::json!(all).to_string())
+    Ok(all)
 }
 
 /// A path with the filters of a request behind it.

@@ -133,7 +133,11 @@ impl Engine {
 
     /// Pushes an image.
     pub(crate) async fn push_image(&self, request: &PushImageRequest) -> Result<Told, Status> {
-        let (name, tag) = split_image(names::image("image", &request.image)?, "latest");
+        let missing = if request.all_tags { "" } else { "latest" };
+        let (name, tag) = split_image(names::image("image", &request.image)?, missing);
+        if request.all_tags && !tag.is_empty() {
+            return Err(bad_field("all_tags", "tag can't be used with --all-tags/-a"));
+        }
         let mut query = Query::default();
         query.add("tag", tag);
         let path = query.on(&format!("/images/{}/push", image_path(name)));
@@ -174,7 +178,7 @@ impl Engine {
         bytes: impl Stream<Item = Result<Bytes, Status>> + Send + 'static,
     ) -> Result<Told, Status> {
         let mut query = Query::default();
-        query.add("fromSrc", "-");
+        query.add("fromSrc", if first.url.is_empty() { "-" } else { &first.url });
         if !first.image.is_empty() {
             let (repo, tag) = split_image(names::image("image", &first.image)?, "latest");
             query.add("repo", repo);

@@ -16,6 +16,7 @@ use tonic::Status;
 use super::{
     Engine, age,
     fault::{Call, ambiguous, not_found},
+    filters as query_filters,
     names::{self, encode},
     wire::{TIMEOUT, of_bollard, within},
 };
@@ -29,6 +30,21 @@ pub struct ListQuery {
     pub label_selector: String,
     /// Only the one with exactly this name or id, or those whose id begins so; empty for all.
     pub container: String,
+    /// Docker's filters, "status=exited".
+    pub filters: Vec<String>,
+    /// Only so many, the newest, stopped ones too; 0 for all.
+    pub last: u32,
+    /// Measure what each has written.
+    pub size: bool,
+}
+
+/// Which images to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct ImageQuery {
+    /// Those between, too.
+    pub all: bool,
+    /// Docker's filters, "dangling=true".
+    pub filters: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -46,6 +62,17 @@ struct Summary {
     state: Option<String>,
     status: Option<String>,
     network_settings: Option<Networks>,
+    mounts: Option<Vec<Mount>>,
+    size_rw: Option<u64>,
+    size_root_fs: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Mount {
+    name: Option<String>,
+    source: Option<String>,
+    driver: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -71,6 +98,9 @@ impl From<Summary> for Container {
         // A legacy link shows up as a second name, "/other/alias".
         let name = names.find(|name| !name.trim_start_matches('/').contains('/'));
         let networks = summary.network_settings.and_then(|settings| settings.networks);
+        let mounts = summary.mounts.unwrap_or_default();
+        let local = mounts.iter().filter(|m| m.driver.as_deref() == Some("local")).count();
+        let named = |m: Mount| m.name.filter(|name| !name.is_empty()).or(m.source);
         Self {
             agent: String::new(),
             id: summary.id,
@@ -84,6 +114,11 @@ impl From<Summary> for Container {
             ports: summary.ports.unwrap_or_default().into_iter().map(Port::from).collect(),
             labels: summary.labels.unwrap_or_default(),
             networks: networks.unwrap_or_default().into_keys().collect(),
+            local_volumes: u32::try_from(local).unwrap_or(u32::MAX),
+            mounts: mounts.into_iter().filter_map(named).collect(),
+            // The engine leaves out what is 0.
+            size_rw: summary.size_root_fs.map(|_| summary.size_rw.unwrap_or(0)),
+            size_root_fs: summary.size_root_fs,
             ..Self::default()
         }
     }
@@ -107,7 +142,7 @@ impl Engine {
         let filters = filters(&query)?;
         let (engine, asked) = (self.clone(), query.clone());
         let work = async move {
-            let mut found = engine.list(asked.all, &filters).await?;
+            let mut found = engine.list(&asked, &filters).await?;
             if !asked.container.is_empty() {
                 pick(&mut found, &asked.container);
             }
@@ -118,11 +153,18 @@ impl Engine {
 
     /// The containers with these full ids, running or not; those that are gone are left out.
     pub(crate) async fn containers_by_id(&self, ids: &[String]) -> Result<Vec<Container>, Status> {
-        self.list(true, &serde_json::json!({ "id": ids }).to_string()).await
+        let query = ListQuery { all: true, ..ListQuery::default() };
+        self.list(&query, &serde_json::json!({ "id": ids }).to_string()).await
     }
 
-    async fn list(&self, all: bool, filters: &str) -> Result<Vec<Container>, Status> {
-        let path = format!("/containers/json?all={all}&filters={}", encode(filters));
+    async fn list(&self, query: &ListQuery, filters: &str) -> Result<Vec<Container>, Status> {
+        let mut path = format!("/containers/json?all={}&filters={}", query.all, encode(filters));
+        if query.last > 0 {
+            path.push_str(&format!("&limit={}", query.last));
+        }
+        if query.size {
+            path.push_str("&size=true");
+        }
         let summaries: Vec<Summary> = self
             .wire
             .get_json(&path, TIMEOUT)
@@ -136,11 +178,14 @@ impl Engine {
     }
 
     /// Lists images, ordered by name, without their agent's name; shared as `list_containers` is.
-    pub async fn list_images(&self) -> Result<Arc<Vec<Image>>, Status> {
-        let engine = self.clone();
+    pub async fn list_images(&self, query: ImageQuery) -> Result<Arc<Vec<Image>>, Status> {
+        let filters = query_filters::parse("filters", &query.filters)?;
+        let (engine, all) = (self.clone(), query.all);
         let work = async move {
             let answer = within(TIMEOUT, async {
-                engine.docker.list_images(None::<ListImagesOptions>).await.map_err(of_bollard)
+                let filters = (!filters.is_empty()).then(|| filters.into_iter().collect());
+                let options = ListImagesOptions { all, filters, ..ListImagesOptions::default() };
+                engine.docker.list_images(Some(options)).await.map_err(of_bollard)
             });
             let images = answer
                 .await
@@ -149,23 +194,23 @@ impl Engine {
             images.sort_unstable_by(|a, b| (&a.tags, &a.id).cmp(&(&b.tags, &b.id)));
             Ok(Arc::new(images))
         };
-        self.reads.images.call((), work).await
+        self.reads.images.call(query, work).await
     }
 }
 
 /// The engine's filters for a query, as it wants them: JSON.
 fn filters(query: &ListQuery) -> Result<String, Status> {
-    let mut filters: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let mut filters = query_filters::parse("filters", &query.filters)?;
     let labels = names::labels(&query.label_selector)?;
     if !labels.is_empty() {
-        filters.insert("label", labels);
+        filters.entry("label".to_owned()).or_default().extend(labels);
     }
     if !query.container.is_empty() {
         let name = names::container("container", &query.container)?;
         // What could be the beginning of an id is looked for in the whole list: the engine finds
         // nothing by a prefix that fits several.
         if !name.bytes().all(|b| b.is_ascii_hexdigit()) {
-            filters.insert("name", vec![format!("^/?{}$", name.replace('.', "\\."))]);
+            filters.insert("name".to_owned(), vec![format!("^/?{}$", name.replace('.', "\\."))]);
         }
     }
     Ok(serde_json::json!(filters).to_string())
@@ -207,6 +252,7 @@ fn image(summary: ImageSummary) -> Image {
         size: u64::try_from(summary.size).unwrap_or(0),
         labels: summary.labels,
         stale: false,
+        digests: summary.repo_digests,
     }
 }
 
@@ -254,11 +300,16 @@ mod tests {
     fn filters_are_exact() {
         let filters = |container: &str, label_selector: &str| {
             let (container, label_selector) = (container.to_owned(), label_selector.to_owned());
-            filters(&ListQuery { all: true, label_selector, container })
+            filters(&ListQuery { label_selector, container, ..ListQuery::default() })
         };
         assert_eq!(filters("", "").unwrap(), "{}");
         assert_eq!(filters("web.1", "").unwrap(), r#"{"name":["^/?web\\.1$"]}"#);
         assert_eq!(filters("abc", "a=b,c").unwrap(), r#"{"label":["a=b","c"]}"#);
         assert!(filters("a|b", "").is_err());
+        let given = vec!["status=exited".to_owned(), "label=d".to_owned()];
+        let label_selector = "a=b".to_owned();
+        let query = ListQuery { filters: given, label_selector, ..ListQuery::default() };
+        let both = super::filters(&query).unwrap();
+        assert_eq!(both, r#"{"label":["d","a=b"],"status":["exited"]}"#);
     }
 }

@@ -78,8 +78,8 @@ pub(crate) use age::keep as keep_times;
 pub use demux::fuzz_demux;
 pub use endpoint::{DEFAULT_HOST, EngineError};
 pub(crate) use events::check_types;
-pub use lists::ListQuery;
 pub(crate) use lists::find;
+pub use lists::{ImageQuery, ListQuery};
 pub(crate) use names::container as check_container;
 pub(crate) use session::{Input, Output};
 #[cfg(fuzzing)]
@@ -112,7 +112,7 @@ pub struct Engine {
 /// Reads that callers share.
 struct Reads {
     containers: Shared<ListQuery, Arc<Vec<Container>>>,
-    images: Shared<(), Arc<Vec<Image>>>,
+    images: Shared<ImageQuery, Arc<Vec<Image>>>,
     inspects: Shared<String, Arc<str>>,
     versions: Shared<(), Arc<EngineVersion>>,
 }

@@ -29,6 +29,10 @@ struct Told {
     scope: Option<String>,
     driver: Option<String>,
     internal: Option<bool>,
+    #[serde(rename = "EnableIPv6")]
+    ipv6: Option<bool>,
+    #[serde(rename = "EnableIPv4")]
+    ipv4: Option<bool>,
     labels: Option<HashMap<String, String>>,
 }
 
@@ -91,9 +95,12 @@ impl Engine {
             "Container": container,
             "EndpointConfig": {
                 "Aliases": request.aliases,
+                "Links": request.links,
+                "DriverOpts": request.driver_options,
                 "IPAMConfig": {
                     "IPv4Address": request.ipv4_address,
                     "IPv6Address": request.ipv6_address,
+                    "LinkLocalIPs": request.link_local_ips,
                 },
             },
         });
@@ -126,24 +133,41 @@ impl Engine {
 
 fn creation(request: &CreateNetworkRequest) -> Value {
     let subnets: Vec<Value> = request.subnets.iter().map(subnet).collect();
-    json!({
+    let or = |text: &str, usual: &str| if text.is_empty() { usual } else { text }.to_owned();
+    let mut body = json!({
         "Name": request.name,
         // Older engines would make a second network of the same name.
         "CheckDuplicate": true,
-        "Driver": if request.driver.is_empty() { "bridge" } else { &request.driver },
+        "Driver": or(&request.driver, "bridge"),
         "Options": request.options,
         "Labels": request.labels,
         "Internal": request.internal,
         "Attachable": request.attachable,
         "EnableIPv6": request.ipv6,
-        "IPAM": {"Driver": "default", "Config": subnets},
-    })
+        "IPAM": {
+            "Driver": or(&request.ipam_driver, "default"),
+            "Options": request.ipam_options,
+            "Config": subnets,
+        },
+        "Ingress": request.ingress,
+        "ConfigOnly": request.config_only,
+        "Scope": request.scope,
+    });
+    if !request.config_from.is_empty() {
+        body["ConfigFrom"] = json!({"Network": request.config_from});
+    }
+    body
 }
 
 fn subnet(subnet: &Subnet) -> Value {
     let parts =
         [("Subnet", &subnet.subnet), ("Gateway", &subnet.gateway), ("IPRange", &subnet.ip_range)];
-    parts.into_iter().filter(|(_, text)| !text.is_empty()).map(|(k, v)| (k, v.as_str())).collect()
+    let given = parts.into_iter().filter(|(_, text)| !text.is_empty());
+    let mut body: Value = given.map(|(k, v)| (k, v.as_str())).collect();
+    if !subnet.aux_addresses.is_empty() {
+        body["AuxiliaryAddresses"] = json!(subnet.aux_addresses);
+    }
+    body
 }
 
 impl From<Told> for Network {
@@ -158,6 +182,8 @@ impl From<Told> for Network {
             internal: network.internal.unwrap_or(false),
             labels: network.labels.unwrap_or_default(),
             created_at: created.parse::<Timestamp>().ok(),
+            ipv6: network.ipv6.unwrap_or(false),
+            ipv4: network.ipv4.unwrap_or(false),
         }
     }
 }

@@ -24,7 +24,7 @@ use super::{
     Shared,
     view::{Change, View},
 };
-use crate::engine::{Engine, ListQuery};
+use crate::engine::{Engine, ImageQuery, ListQuery};
 
 /// How often everything is compared anew.
 const RESYNC: Duration = Duration::from_secs(60);
@@ -322,7 +322,7 @@ async fn ping_within(engine: Engine) -> Result<Duration, Status> {
 
 /// The images; none where a proxy does not let the agent see them, which must not cost the rest.
 async fn list_images(engine: &Engine) -> Result<Vec<Image>, Status> {
-    match engine.list_images().await {
+    match engine.list_images(ImageQuery::default()).await {
         Err(status) if status.code() == Code::PermissionDenied => Ok(Vec::new()),
         images => images.map(Arc::unwrap_or_clone),
     }

@@ -28,9 +28,16 @@ impl ContainerService for Agent {
         &self,
         request: Request<ListContainersRequest>,
     ) -> Result<Response<ListContainersResponse>, Status> {
-        let ListContainersRequest { all, label_selector, container, .. } = request.into_inner();
-        let list =
-            self.engine.list_containers(ListQuery { all, label_selector, container }).await?;
+        let request = request.into_inner();
+        let query = ListQuery {
+            all: request.all,
+            label_selector: request.label_selector,
+            container: request.container,
+            filters: request.filters,
+            last: request.last,
+            size: request.size,
+        };
+        let list = self.engine.list_containers(query).await?;
         let mut containers = Arc::unwrap_or_clone(list);
         for container in &mut containers {
             container.agent = self.name.to_string();

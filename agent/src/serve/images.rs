@@ -15,15 +15,17 @@ use futures_util::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Agent, ResponseStream};
-use crate::engine::Told;
+use crate::engine::{ImageQuery, Told};
 
 #[tonic::async_trait]
 impl ImageService for Agent {
     async fn list_images(
         &self,
-        _: Request<ListImagesRequest>,
+        request: Request<ListImagesRequest>,
     ) -> Result<Response<ListImagesResponse>, Status> {
-        let mut images = Arc::unwrap_or_clone(self.engine.list_images().await?);
+        let ListImagesRequest { all, filters, .. } = request.into_inner();
+        let query = ImageQuery { all, filters };
+        let mut images = Arc::unwrap_or_clone(self.engine.list_images(query).await?);
         for image in &mut images {
             image.agent = self.name.to_string();
         }

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::Subcommand;
 
 use super::{Images, Output};
-use crate::select;
+use crate::{
+    commands::run::values::{size, size_or_unlimited},
+    select,
+};
 
 /// Where a command works.
 #[derive(Debug, Clone, clap::Args)]
@@ -94,6 +97,9 @@ pub(crate) struct Pull {
 pub(crate) struct Push {
     #[command(flatten)]
     pub(crate) on: On,
+    /// All tags of the repository.
+    #[arg(short, long)]
+    pub(crate) all_tags: bool,
     /// No progress.
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -136,6 +142,9 @@ pub(crate) struct Rmi {
 pub(crate) struct ImageNames {
     #[command(flatten)]
     pub(crate) on: On,
+    /// "json" or a Go template over the engine's JSON.
+    #[arg(short, long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
     /// Names or ids.
     #[arg(required = true, value_name = "IMAGE")]
     pub(crate) images: Vec<String>,
@@ -152,6 +161,13 @@ pub(crate) struct History {
     /// Whole ids and commands.
     #[arg(long)]
     pub(crate) no_trunc: bool,
+    /// Sizes and times for people, or exact ones with --human=false.
+    #[arg(short = 'H', long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub(crate) human: bool,
+    /// "json", "table TEMPLATE" or a Go template, with docker's names.
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
     /// The image.
     #[arg(value_name = "IMAGE")]
     pub(crate) image: String,
@@ -228,8 +244,8 @@ pub(crate) struct Import {
     /// The platform, for example linux/arm64.
     #[arg(long, default_value = "", hide_default_value = true)]
     pub(crate) platform: String,
-    /// The archive; - for stdin.
-    #[arg(value_name = "FILE|-")]
+    /// The archive; - for stdin, a URL for the engine to fetch.
+    #[arg(value_name = "FILE|URL|-")]
     pub(crate) file: PathBuf,
     /// The image's name.
     #[arg(value_name = "NAME", default_value = "", hide_default_value = true)]
@@ -288,7 +304,66 @@ pub(crate) struct Build {
     /// Print nothing but the image's id.
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) limits: BuildLimits,
     /// The directory with the context; - for a tar archive or a Dockerfile on stdin.
     #[arg(value_name = "PATH|-")]
     pub(crate) path: PathBuf,
+}
+
+/// What the steps of a build may use, and how the engine goes about it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct BuildLimits {
+    /// A limit of the steps, for example nofile=1024:2048; can be repeated.
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    pub(crate) ulimit: Vec<String>,
+    /// How much memory a step may use, for example 512m.
+    #[arg(short, long, value_name = "BYTES", value_parser = size)]
+    pub(crate) memory: Option<i64>,
+    /// How much memory and swap together; -1 for no limit.
+    #[arg(long, value_name = "BYTES", value_parser = size_or_unlimited, allow_hyphen_values = true)]
+    pub(crate) memory_swap: Option<i64>,
+    /// The period of the CPU quota, microseconds.
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub(crate) cpu_period: i64,
+    /// The CPU quota, microseconds in each period.
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub(crate) cpu_quota: i64,
+    /// A step's weight among those that want CPU time.
+    #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub(crate) cpu_shares: i64,
+    /// The CPUs that the steps may use, for example 0-2,4.
+    #[arg(long, value_name = "CPUS", default_value = "", hide_default_value = true)]
+    pub(crate) cpuset_cpus: String,
+    /// The memory nodes that they may use.
+    #[arg(long, value_name = "NODES", default_value = "", hide_default_value = true)]
+    pub(crate) cpuset_mems: String,
+    /// The size of /dev/shm.
+    #[arg(long, value_name = "BYTES", value_parser = size)]
+    pub(crate) shm_size: Option<i64>,
+    /// An image whose layers may be used again; can be repeated.
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) cache_from: Vec<String>,
+    /// Write the image's id to this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) iidfile: Option<PathBuf>,
+    /// A security option; can be repeated.
+    #[arg(long, value_name = "OPTION")]
+    pub(crate) security_opt: Vec<String>,
+    /// The control group of the steps.
+    #[arg(long, value_name = "GROUP", default_value = "", hide_default_value = true)]
+    pub(crate) cgroup_parent: String,
+    /// How the steps are isolated, on Windows.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub(crate) isolation: String,
+    /// Remove the steps' containers; they stay with --rm=false.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub(crate) rm: bool,
+    /// Remove them after a failure, too, as is done anyway.
+    #[arg(long)]
+    pub(crate) force_rm: bool,
+    /// For docker's sake: what goes over the link is not compressed.
+    #[arg(long)]
+    pub(crate) compress: bool,
 }

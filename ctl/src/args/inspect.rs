@@ -14,6 +14,9 @@ pub(crate) struct Inspect {
     /// The sizes of containers too.
     #[arg(short, long)]
     pub(crate) size: bool,
+    /// "json" or a Go template over the engine's JSON.
+    #[arg(short, long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
     /// host/name of containers, images, networks or volumes; the host may be left out where a container's
     /// name is unique.
     #[arg(required = true, value_name = "NAME")]

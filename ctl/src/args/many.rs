@@ -74,6 +74,15 @@ pub(crate) struct Stats {
     /// End after one sample of each.
     #[arg(long)]
     pub(crate) no_stream: bool,
+    /// Stopped containers too, as zeros; with one host.
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Whole ids.
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    /// "json", "table TEMPLATE" or a Go template, with docker's names and .Agent.
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
     #[command(flatten)]
     pub(crate) selector: Selector,
     /// host/container, or container, or a glob such as 'web-*/app'; none means all that run.
@@ -93,6 +102,12 @@ pub(crate) struct Events {
     /// Whole ids.
     #[arg(long)]
     pub(crate) no_trunc: bool,
+    /// Only what fits, for example type=container or event=die; can be repeated.
+    #[arg(short, long, value_name = "FILTER")]
+    pub(crate) filter: Vec<String>,
+    /// "json" or a Go template, with docker's names and .Agent.
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
     #[command(flatten)]
     pub(crate) selector: Selector,
 }

@@ -2,7 +2,11 @@
 
 use clap::Subcommand;
 
-use super::images::{On, PruneAll, Pruning};
+use super::{
+    Info, Output,
+    images::{On, PruneAll, Pruning},
+};
+use crate::{commands::run::values::size, refs::Ref};
 
 /// `volumes`.
 #[derive(Debug, Subcommand)]
@@ -18,8 +22,9 @@ pub(crate) enum Volumes {
         #[arg(short, long, default_value = "local")]
         driver: String,
         /// An option for the driver, k=v; can be repeated.
-        #[arg(long = "opt", value_name = "K=V")]
-        options: Vec<String>,
+        // Called as the global flag is, which it stands before here; see `Output`.
+        #[arg(id = "output", short = 'o', long = "opt", value_name = "K=V", value_parser = Output::file())]
+        options: Vec<Output>,
         /// A label, k=v; can be repeated.
         #[arg(long = "label", value_name = "K=V")]
         labels: Vec<String>,
@@ -31,6 +36,9 @@ pub(crate) enum Volumes {
     Inspect {
         #[command(flatten)]
         on: On,
+        /// "json" or a Go template over the engine's JSON.
+        #[arg(short, long, value_name = "FORMAT")]
+        format: Option<String>,
         /// Names.
         #[arg(required = true, value_name = "VOLUME")]
         volumes: Vec<String>,
@@ -62,6 +70,9 @@ pub(crate) struct List {
     /// Only names of volumes, or ids of networks.
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    /// "json", "table TEMPLATE" or a Go template, with docker's names and .Agent.
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
 }
 
 /// `networks`.
@@ -82,6 +93,9 @@ pub(crate) enum Networks {
     Inspect {
         #[command(flatten)]
         on: On,
+        /// "json" or a Go template over the engine's JSON.
+        #[arg(short, long, value_name = "FORMAT")]
+        format: Option<String>,
         /// Names or ids.
         #[arg(required = true, value_name = "NETWORK")]
         networks: Vec<String>,
@@ -113,10 +127,20 @@ pub(crate) enum Networks {
         /// Its IPv6 address.
         #[arg(long, default_value = "", hide_default_value = true)]
         ip6: String,
+        /// A link-local address; can be repeated.
+        #[arg(long, value_name = "ADDRESS")]
+        link_local_ip: Vec<String>,
+        /// Another container as this one calls it; can be repeated.
+        #[arg(long, value_name = "CONTAINER:ALIAS")]
+        link: Vec<String>,
+        /// An option for the driver, k=v; can be repeated.
+        #[arg(long, value_name = "K=V")]
+        driver_opt: Vec<String>,
         /// The network.
         network: String,
-        /// The container.
-        container: String,
+        /// The container; a host before it is the agent.
+        #[arg(value_name = "REF")]
+        container: Ref,
     },
     /// Disconnect a container from a network.
     Disconnect {
@@ -127,8 +151,9 @@ pub(crate) enum Networks {
         force: bool,
         /// The network.
         network: String,
-        /// The container.
-        container: String,
+        /// The container; a host before it is the agent.
+        #[arg(value_name = "REF")]
+        container: Ref,
     },
 }
 
@@ -141,8 +166,9 @@ pub(crate) struct CreateNetwork {
     #[arg(short, long, default_value = "bridge")]
     pub(crate) driver: String,
     /// An option for the driver, k=v; can be repeated.
-    #[arg(long = "opt", value_name = "K=V")]
-    pub(crate) options: Vec<String>,
+    // Called as the global flag is, which it stands before here; see `Output`.
+    #[arg(id = "output", short = 'o', long = "opt", value_name = "K=V", value_parser = Output::file())]
+    pub(crate) options: Vec<Output>,
     /// A label, k=v; can be repeated.
     #[arg(long = "label", value_name = "K=V")]
     pub(crate) labels: Vec<String>,
@@ -164,6 +190,27 @@ pub(crate) struct CreateNetwork {
     /// The part of a range that containers get addresses from, one for each range.
     #[arg(long, value_name = "RANGE")]
     pub(crate) ip_range: Vec<String>,
+    /// An address that the driver uses itself, name=address; can be repeated.
+    #[arg(long, value_name = "NAME=ADDRESS")]
+    pub(crate) aux_address: Vec<String>,
+    /// The driver that gives addresses.
+    #[arg(long, value_name = "DRIVER", default_value = "default")]
+    pub(crate) ipam_driver: String,
+    /// An option for that driver, k=v; can be repeated.
+    #[arg(long, value_name = "K=V")]
+    pub(crate) ipam_opt: Vec<String>,
+    /// The network whose configuration it takes.
+    #[arg(long, value_name = "NETWORK", default_value = "", hide_default_value = true)]
+    pub(crate) config_from: String,
+    /// It is no network but a configuration for others.
+    #[arg(long)]
+    pub(crate) config_only: bool,
+    /// It is a swarm's way in.
+    #[arg(long)]
+    pub(crate) ingress: bool,
+    /// local, global or swarm.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub(crate) scope: String,
     /// Its name.
     #[arg(value_name = "NETWORK")]
     pub(crate) name: String,
@@ -177,11 +224,14 @@ pub(crate) enum System {
         #[command(flatten)]
         on: On,
         /// Each of them.
-        #[arg(short, long)]
+        #[arg(short, long, conflicts_with = "format")]
         verbose: bool,
+        /// "json", "table TEMPLATE" or a Go template, with docker's names.
+        #[arg(long, value_name = "FORMAT")]
+        format: Option<String>,
     },
     /// Show what an agent's engine tells of itself.
-    Info(On),
+    Info(Info),
     /// Watch what happens on the hosts.
     Events(super::Events),
     /// Remove what nothing uses.
@@ -201,5 +251,11 @@ pub(crate) enum System {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Builder {
     /// Remove what the engine's builder has kept.
-    Prune(PruneAll),
+    Prune {
+        #[command(flatten)]
+        args: PruneAll,
+        /// How much to keep, for example 10g.
+        #[arg(long, value_name = "BYTES", value_parser = size)]
+        keep_storage: Option<i64>,
+    },
 }

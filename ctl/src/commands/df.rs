@@ -3,8 +3,12 @@
 use serde_json::Value;
 
 use crate::{
+    format::Row,
     moment,
-    output::{human, table::Table},
+    output::{
+        human,
+        table::{Cell, Table},
+    },
 };
 
 /// What of one kind there is, and how much of it nothing uses.
@@ -69,29 +73,47 @@ fn bytes(size: i64) -> String {
     human::decimal_size(u64::try_from(size).unwrap_or(0), 4)
 }
 
-/// The table of `system df`.
-pub(super) fn summary(usage: &Value) -> String {
-    let mut table = Table::new(&["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"]);
+/// The columns of `system df`, under docker's names.
+pub(super) const COLUMNS: [(&str, &str); 5] = [
+    ("Type", "TYPE"),
+    ("TotalCount", "TOTAL"),
+    ("Active", "ACTIVE"),
+    ("Size", "SIZE"),
+    ("Reclaimable", "RECLAIMABLE"),
+];
+
+fn cells(usage: &Value) -> impl Iterator<Item = [String; 5]> {
     let sums = [
         ("Images", images(usage), true),
         ("Containers", containers(usage), true),
         ("Local Volumes", volumes(usage), true),
         ("Build Cache", cache(usage), false),
     ];
-    for (kind, sum, percent) in sums {
+    sums.into_iter().map(|(kind, sum, percent)| {
         let mut reclaimable = bytes(sum.reclaimable);
         if percent && sum.size > 0 {
             let percent = i128::from(sum.reclaimable) * 100 / i128::from(sum.size);
             reclaimable.push_str(&format!(" ({percent}%)"));
         }
-        table.row(vec![
-            kind.into(),
-            sum.total.to_string().into(),
-            sum.active.to_string().into(),
-            bytes(sum.size).into(),
-            reclaimable.into(),
-        ]);
-    }
+        let (total, active) = (sum.total.to_string(), sum.active.to_string());
+        [kind.to_owned(), total, active, bytes(sum.size), reclaimable]
+    })
+}
+
+/// What `system df` has for templates.
+pub(super) fn rows(usage: &Value) -> Vec<Row> {
+    let names = COLUMNS.map(|(name, _)| name);
+    let row = |cells: [String; 5]| {
+        let mut cells = cells.into_iter();
+        Row::new(names.map(|name| (name, cells.next().unwrap_or_default())), &Default::default())
+    };
+    cells(usage).map(row).collect()
+}
+
+/// The table of `system df`.
+pub(super) fn summary(usage: &Value) -> String {
+    let mut table = Table::new(&COLUMNS.map(|(_, header)| header));
+    cells(usage).for_each(|cells| table.row(cells.into_iter().map(Cell::from).collect()));
     table.render(false)
 }
 

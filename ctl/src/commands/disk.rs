@@ -10,26 +10,28 @@ use serde_json::{Value, json};
 use super::{Ctx, df, host, image, networks, volumes};
 use crate::{
     args::{
-        self, Format,
+        Format,
         images::Pruning,
         stores::{Builder, System},
     },
     client::LARGEST_ANSWER,
     error::Result,
+    format::Template,
     output::{self, clean, json},
 };
 
 /// `dockctl system`.
 pub(crate) async fn system(ctx: &Ctx, args: System) -> Result<()> {
     match args {
-        System::Info(on) => {
-            let agent = host::agent(ctx, &on).await?;
-            super::system::info(ctx, args::Info { agent }).await
-        }
+        System::Info(args) => super::system::info(ctx, args).await,
         System::Events(args) => super::events::run(ctx, args).await,
-        System::Df { on, verbose } => {
+        System::Df { on, verbose, format } => {
+            let template = Template::of_list(format.as_deref())?;
             let agent = host::agent(ctx, &on).await?;
             let usage = host::json(&usage(ctx, &agent).await?)?;
+            if let Some(template) = template {
+                return ctx.print_made(template.rows(&df::COLUMNS, &df::rows(&usage))?);
+            }
             ctx.show_value(
                 || Ok(usage.clone()),
                 || match verbose {
@@ -58,12 +60,17 @@ async fn usage(ctx: &Ctx, agent: &str) -> Result<String> {
 
 /// `dockctl builder`.
 pub(crate) async fn builder(ctx: &Ctx, args: Builder) -> Result<()> {
-    let Builder::Prune(args) = args;
+    let Builder::Prune { args, keep_storage } = args;
     let agent = host::agent(ctx, &args.prune.on).await?;
     let which = if args.all { "all build cache" } else { "all dangling build cache" };
     let warning = format!("This will remove {which} on {}.", clean(&agent));
     host::confirm_prune(ctx, args.prune.force, &warning)?;
-    let request = PruneBuildCacheRequest { agent, all: args.all, filters: args.prune.filter };
+    let request = PruneBuildCacheRequest {
+        agent,
+        all: args.all,
+        filters: args.prune.filter,
+        keep_storage: keep_storage.unwrap_or(0),
+    };
     let gone = prune_cache(ctx, request).await?;
     ctx.show("PruneBuildCacheResponse", &gone, || {
         volumes::deleted("build cache objects", &gone.deleted)
@@ -131,7 +138,8 @@ async fn prune_system(ctx: &Ctx, all: bool, with_volumes: bool, args: Pruning) -
 
     // The cache has no labels.
     let filters = filters.into_iter().filter(|f| f.starts_with("until=")).collect();
-    let gone = prune_cache(ctx, PruneBuildCacheRequest { agent, all, filters }).await?;
+    let request = PruneBuildCacheRequest { agent, all, filters, keep_storage: 0 };
+    let gone = prune_cache(ctx, request).await?;
     space += gone.space_reclaimed;
     print(volumes::deleted("build cache objects", &gone.deleted))?;
     told.push(("build_cache", json::value("PruneBuildCacheResponse", &gone)?));

@@ -8,13 +8,19 @@ use dockctl_api::v1::{
 };
 use prost_types::Timestamp;
 
-use super::Ctx;
+use serde_json::{Map, Value, json};
+
+use super::{
+    Ctx,
+    fleet_filter::{self, Filters},
+};
 use crate::{
     args::{self, Format},
     error::{Error, Result},
+    format::Template,
     moment,
     output::{
-        clean, human, json,
+        clean, human, json as shown,
         printer::{Printer, To},
     },
     resolve,
@@ -28,6 +34,11 @@ pub(crate) async fn run(ctx: &Ctx, args: args::Events) -> Result<()> {
     let agent = On::agent(on).unwrap_or_default().to_owned();
     // One agent is asked for, not selected.
     let on = on.filter(|_| agent.is_empty());
+    let template = Template::of_list(args.format.as_deref())?;
+    if template.as_ref().is_some_and(Template::is_table) {
+        return Err(Error::usage("events have no table: leave \"table\" out of the format"));
+    }
+    let filters = Filters::read(&args.filter, &fleet_filter::EVENTS)?;
     let selection = Selection::new(&ctx.session, on, labels, &[]).await?;
     let request = StreamEventsRequest {
         agent: agent.clone(),
@@ -36,7 +47,7 @@ pub(crate) async fn run(ctx: &Ctx, args: args::Events) -> Result<()> {
         ..StreamEventsRequest::default()
     };
     let mut printer = Printer::start(ctx.term, false)?;
-    let mut show = Show { format: ctx.format, whole: args.no_trunc, selection };
+    let mut show = Show { format: ctx.format, whole: args.no_trunc, selection, filters, template };
     let result = follow(ctx, request, &mut show, &mut printer).await;
     match printer.finish(result) {
         Err(error @ Error::Told(_)) if !agent.is_empty() => {
@@ -51,13 +62,17 @@ struct Show {
     format: Format,
     whole: bool,
     selection: Selection,
+    filters: Filters,
+    template: Option<Template>,
 }
 
 impl Show {
     fn wants(&self, agent: &str, event: &Event) -> bool {
         let labelled = !self.selection.has_labels() || event.r#type == "container";
         let name = event.attributes.get("name").map_or("", String::as_str);
-        labelled && self.selection.fits(agent, &event.actor_id, name, &event.attributes)
+        labelled
+            && fleet_filter::event(&self.filters, event)
+            && self.selection.fits(agent, &event.actor_id, name, &event.attributes)
     }
 }
 
@@ -108,10 +123,41 @@ async fn follow(
     }
 }
 
+/// An event as docker's own type has it, which is what its JSON and its templates show; with the agent.
+fn docker_event(agent: &str, event: &Event, json: bool) -> Value {
+    let time = event.time.unwrap_or_default();
+    let nanos = time.seconds.saturating_mul(1_000_000_000).saturating_add(time.nanos.into());
+    let attributes: BTreeMap<&String, &String> = event.attributes.iter().collect();
+    let name = |go: &str, plain: &str| if json { plain } else { go }.to_owned();
+    let mut all = Map::new();
+    // What older clients read; the engine has it for containers and images.
+    let old = matches!(event.r#type.as_str(), "container" | "image");
+    if old || !json {
+        let text = |text: &str| Value::from(if old { text } else { "" });
+        all.insert(name("Status", "status"), text(&event.action));
+        all.insert(name("ID", "id"), text(&event.actor_id));
+        let from = event.attributes.get("image").map_or("", String::as_str);
+        if event.r#type == "container" || !json {
+            all.insert(name("From", "from"), text(from));
+        }
+    }
+    all.insert("Type".to_owned(), event.r#type.as_str().into());
+    all.insert("Action".to_owned(), event.action.as_str().into());
+    all.insert("Actor".to_owned(), json!({"ID": event.actor_id, "Attributes": attributes}));
+    all.insert(name("Scope", "scope"), "local".into());
+    all.insert(name("Time", "time"), time.seconds.into());
+    all.insert(name("TimeNano", "timeNano"), nanos.into());
+    all.insert("Agent".to_owned(), agent.into());
+    all.into()
+}
+
 fn text(show: &Show, message: &StreamEventsResponse, event: &Event) -> Result<String> {
+    if let Some(template) = &show.template {
+        return template.value(&docker_event(&message.agent, event, template.is_json()));
+    }
     match show.format {
         Format::Table => Ok(line(&message.agent, event, show.whole)),
-        format => json::item(format, &json::value("StreamEventsResponse", message)?),
+        format => shown::item(format, &shown::value("StreamEventsResponse", message)?),
     }
 }
 

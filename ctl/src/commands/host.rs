@@ -16,6 +16,7 @@ use crate::{
     args::{Format, images::On},
     client::Channel,
     error::{Error, Exit, Result},
+    format::Template,
     output, resolve,
     session::PATIENCE,
 };
@@ -169,12 +170,15 @@ pub(super) async fn each(
     super::act::fail(ctx, failures)
 }
 
-/// Prints the engine's own JSON of several names as one array, and fails with the worst failure.
+/// Prints the engine's own JSON of several names as one array, or as `format` says, and fails with the
+/// worst failure.
 pub(super) async fn inspect(
     ctx: &Ctx,
     names: &[String],
+    format: Option<&str>,
     mut run: impl AsyncFnMut(&str) -> Result<String>,
 ) -> Result<()> {
+    let template = Template::of_one(format)?;
     let (mut shown, mut failures) = (Vec::new(), Vec::new());
     for name in names {
         match run(name).await.and_then(|text| json(&text)) {
@@ -182,8 +186,19 @@ pub(super) async fn inspect(
             Err(error) => failures.push(error),
         }
     }
-    ctx.print_document(&Value::Array(shown))?;
+    show_inspected(ctx, template.as_ref(), shown)?;
     super::act::fail(ctx, failures)
+}
+
+/// Prints what the engine knows of several things, one by one where there is a template.
+pub(super) fn show_inspected(
+    ctx: &Ctx,
+    template: Option<&Template>,
+    shown: Vec<Value>,
+) -> Result<()> {
+    let Some(template) = template else { return ctx.print_document(&Value::Array(shown)) };
+    let made: Result<String> = shown.iter().map(|value| template.value(value)).collect();
+    ctx.print_made(made?)
 }
 
 /// The engine's own JSON.

@@ -1,5 +1,5 @@
-//! `inspect`: the engine's own JSON, one array of all that is named, as docker prints it. A name is looked
-//! for among containers, images, networks and volumes, in docker's order.
+//! `inspect`: the engine's own JSON, one array of all that is named, as docker prints it, or what a template
+//! makes of each. A name is looked for among containers, images, networks and volumes, in docker's order.
 
 use dockctl_api::{
     error::reason,
@@ -13,6 +13,7 @@ use crate::{
     args::inspect::{Inspect, Kind},
     client::LARGEST_ANSWER,
     error::{Error, Exit, Result},
+    format::Template,
     output::clean,
     refs::Ref,
     resolve::{self, Target},
@@ -20,6 +21,7 @@ use crate::{
 
 /// `dockctl inspect NAME...`. The array has what could be shown, in the order named.
 pub(crate) async fn run(ctx: &Ctx, args: Inspect) -> Result<()> {
+    let template = Template::of_one(args.format.as_deref())?;
     let looking = stream::iter(&args.names).map(|name| find(ctx, &args, name)).buffered(AT_ONCE);
     let results: Vec<_> = ctx.wait("inspecting", looking.collect()).await;
     let (mut shown, mut failures) = (Vec::new(), Vec::new());
@@ -29,7 +31,7 @@ pub(crate) async fn run(ctx: &Ctx, args: Inspect) -> Result<()> {
             Err(error) => failures.push(error),
         }
     }
-    ctx.print_document(&Value::Array(shown))?;
+    host::show_inspected(ctx, template.as_ref(), shown)?;
     act::fail(ctx, failures)
 }
 

@@ -11,6 +11,7 @@ pub(crate) mod docker;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod export;
+mod fleet_filter;
 mod host;
 pub(crate) mod image;
 pub(crate) mod images;
@@ -102,6 +103,11 @@ impl Ctx {
     /// Prints a document in the format that was asked for.
     fn print_document(&self, value: &serde_json::Value) -> Result<()> {
         let text = json::document(self.format, value)?;
+        Ok(output::print(self.safe(text).as_bytes())?)
+    }
+
+    /// Prints what a template has made.
+    fn print_made(&self, text: String) -> Result<()> {
         Ok(output::print(self.safe(text).as_bytes())?)
     }
 

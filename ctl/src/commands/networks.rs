@@ -1,5 +1,7 @@
 //! `networks` on one host, in docker's columns and words.
 
+use std::net::IpAddr;
+
 use dockctl_api::{
     error::reason,
     v1::{
@@ -13,12 +15,15 @@ use dockctl_api::{
 use super::{Ctx, host, volumes::deleted};
 use crate::{
     args::{
+        Output,
         images::{On, Pruning},
         stores::{CreateNetwork, List, Networks},
     },
     client::LARGEST_ANSWER,
     error::{Error, Result},
+    format::{self, Row, Template},
     output::{clean, human, table::Table},
+    refs::Ref,
 };
 
 /// `dockctl networks`.
@@ -26,21 +31,35 @@ pub(crate) async fn run(ctx: &Ctx, args: Networks) -> Result<()> {
     match args {
         Networks::Ls { list: args, no_trunc } => list(ctx, args, no_trunc).await,
         Networks::Create(args) => create(ctx, *args).await,
-        Networks::Inspect { on, networks } => {
+        Networks::Inspect { on, format, networks } => {
             let agent = host::agent(ctx, &on).await?;
-            host::inspect(ctx, &networks, async |network| inspect(ctx, &agent, network).await).await
+            let one = async |network: &str| inspect(ctx, &agent, network).await;
+            host::inspect(ctx, &networks, format.as_deref(), one).await
         }
         Networks::Rm { on, force, networks } => remove(ctx, &on, force, &networks).await,
         Networks::Prune(args) => prune(ctx, args).await,
-        Networks::Connect { on, alias, ip, ip6, network, container } => {
-            let agent = host::agent(ctx, &on).await?;
+        Networks::Connect {
+            on,
+            alias,
+            ip,
+            ip6,
+            link_local_ip,
+            link,
+            driver_opt,
+            network,
+            container,
+        } => {
+            let agent = host_of(ctx, &on, &container).await?;
             let request = ConnectNetworkRequest {
                 agent: agent.clone(),
                 network,
-                container,
+                container: container.container,
                 aliases: alias,
                 ipv4_address: ip,
                 ipv6_address: ip6,
+                driver_options: host::pairs(&driver_opt),
+                links: link,
+                link_local_ips: link_local_ip,
             };
             let call = host::ask(ctx, &agent, "connecting", |channel| {
                 let request = request.clone();
@@ -49,9 +68,13 @@ pub(crate) async fn run(ctx: &Ctx, args: Networks) -> Result<()> {
             call.await.map(drop)
         }
         Networks::Disconnect { on, force, network, container } => {
-            let agent = host::agent(ctx, &on).await?;
-            let request =
-                DisconnectNetworkRequest { agent: agent.clone(), network, container, force };
+            let agent = host_of(ctx, &on, &container).await?;
+            let request = DisconnectNetworkRequest {
+                agent: agent.clone(),
+                network,
+                container: container.container,
+                force,
+            };
             let call = host::ask(ctx, &agent, "disconnecting", |channel| {
                 let request = request.clone();
                 async move { NetworkServiceClient::new(channel).disconnect_network(request).await }
@@ -61,7 +84,51 @@ pub(crate) async fn run(ctx: &Ctx, args: Networks) -> Result<()> {
     }
 }
 
+/// The agent that --on names or that stands before the container's name; both must not differ.
+async fn host_of(ctx: &Ctx, on: &On, container: &Ref) -> Result<String> {
+    match (&on.on, &container.host) {
+        (Some(on), Some(host)) if on != host => Err(Error::usage(format!(
+            "--on {} and {} are different hosts",
+            clean(on),
+            clean(&container.to_string())
+        ))),
+        (None, Some(host)) => Ok(host.clone()),
+        _ => host::agent(ctx, on).await,
+    }
+}
+
+const COLUMNS: [(&str, &str); 10] = [
+    ("Agent", "HOST"),
+    ("ID", "NETWORK ID"),
+    ("Name", "NAME"),
+    ("Driver", "DRIVER"),
+    ("Scope", "SCOPE"),
+    ("IPv4", "IPV4"),
+    ("IPv6", "IPV6"),
+    ("Internal", "INTERNAL"),
+    ("Labels", "LABELS"),
+    ("CreatedAt", "CREATED AT"),
+];
+
+/// A network under docker's names.
+fn row(network: &Network, whole: bool) -> Row {
+    let fields = [
+        ("Agent", network.agent.clone()),
+        ("ID", id(network, whole).to_owned()),
+        ("Name", network.name.clone()),
+        ("Driver", network.driver.clone()),
+        ("Scope", network.scope.clone()),
+        ("IPv4", network.ipv4.to_string()),
+        ("IPv6", network.ipv6.to_string()),
+        ("Internal", network.internal.to_string()),
+        ("Labels", super::labels(&network.labels)),
+        ("CreatedAt", format::time(network.created_at.as_ref())),
+    ];
+    Row::new(fields, &network.labels)
+}
+
 async fn list(ctx: &Ctx, args: List, whole: bool) -> Result<()> {
+    let template = Template::of_list(args.format.as_deref())?;
     let agent = host::agent(ctx, &args.on).await?;
     let request = ListNetworksRequest { agent: agent.clone(), filters: args.filter };
     let answer = host::ask(ctx, &agent, "listing networks", |channel| {
@@ -74,6 +141,10 @@ async fn list(ctx: &Ctx, args: List, whole: bool) -> Result<()> {
         }
     });
     let networks = answer.await?.networks;
+    if let Some(template) = template.filter(|_| !args.quiet) {
+        let rows: Vec<Row> = networks.iter().map(|n| row(n, whole)).collect();
+        return ctx.print_made(template.rows(&COLUMNS, &rows)?);
+    }
     ctx.show_list("Network", &networks, || match args.quiet {
         true => networks.iter().map(|n| clean(id(n, whole)) + "\n").collect(),
         false => table(&networks, whole).render(ctx.term.color()),
@@ -104,12 +175,18 @@ async fn create(ctx: &Ctx, args: CreateNetwork) -> Result<()> {
         agent: agent.clone(),
         name: args.name,
         driver: args.driver,
-        options: host::pairs(&args.options),
+        options: host::pairs(&Output::texts(&args.options)),
         labels: host::pairs(&args.labels),
         internal: args.internal,
         attachable: args.attachable,
         ipv6: args.ipv6,
         subnets,
+        ipam_driver: args.ipam_driver,
+        ipam_options: host::pairs(&args.ipam_opt),
+        config_from: args.config_from,
+        config_only: args.config_only,
+        ingress: args.ingress,
+        scope: args.scope,
     };
     let made = host::ask(ctx, &agent, "making the network", |channel| {
         let request = request.clone();
@@ -127,13 +204,44 @@ fn subnets(args: &CreateNetwork) -> Result<Vec<Subnet>> {
     if args.gateway.len() > args.subnet.len() || args.ip_range.len() > args.subnet.len() {
         return Err(Error::usage("every --gateway and --ip-range needs a --subnet"));
     }
+    let mut aux = host::pairs(&args.aux_address);
     let nth = |list: &[String], n: usize| list.get(n).cloned().unwrap_or_default();
-    let subnets = args.subnet.iter().enumerate().map(|(n, subnet)| Subnet {
-        subnet: subnet.clone(),
-        gateway: nth(&args.gateway, n),
-        ip_range: nth(&args.ip_range, n),
-    });
-    Ok(subnets.collect())
+    let mut subnets = Vec::new();
+    for (n, subnet) in args.subnet.iter().enumerate() {
+        // An address belongs to the range that it is in.
+        let own = aux.extract_if(|_, address| within(subnet, address)).collect();
+        subnets.push(Subnet {
+            subnet: subnet.clone(),
+            gateway: nth(&args.gateway, n),
+            ip_range: nth(&args.ip_range, n),
+            aux_addresses: own,
+        });
+    }
+    match aux.into_values().next() {
+        None => Ok(subnets),
+        Some(address) => {
+            Err(Error::usage(format!("no matching subnet for aux-address {}", clean(&address))))
+        }
+    }
+}
+
+/// Whether an address is in a range such as 10.1.0.0/16.
+fn within(range: &str, address: &str) -> bool {
+    let bits = |text: &str| {
+        let address: IpAddr = text.parse().ok()?;
+        Some(match address {
+            IpAddr::V4(v4) => (u128::from(u32::from(v4)) << 96, 32),
+            IpAddr::V6(v6) => (u128::from(v6), 128),
+        })
+    };
+    let inside = || {
+        let (net, len) = range.split_once('/')?;
+        let ((net, most), (address, kind)) = (bits(net)?, bits(address)?);
+        let len: u32 = len.parse().ok().filter(|len| *len <= most)?;
+        let mask = u128::MAX.checked_shl(128 - len).unwrap_or(0);
+        Some(most == kind && net & mask == address & mask)
+    };
+    inside().unwrap_or(false)
 }
 
 pub(super) async fn inspect(ctx: &Ctx, agent: &str, network: &str) -> Result<String> {
@@ -192,6 +300,21 @@ pub(super) async fn prune_on(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_in_its_range() {
+        for (range, address, is) in [
+            ("10.1.0.0/16", "10.1.200.3", true),
+            ("10.1.0.0/16", "10.2.0.3", false),
+            ("0.0.0.0/0", "10.2.0.3", true),
+            ("fd00::/64", "fd00::5", true),
+            ("fd00::/64", "10.2.0.3", false),
+            ("10.1.0.0", "10.1.0.0", false),
+            ("10.1.0.0/99", "10.1.0.0", false),
+        ] {
+            assert_eq!(within(range, address), is, "{range} {address}");
+        }
+    }
 
     #[test]
     fn columns_are_dockers() {

@@ -5,10 +5,14 @@ use std::collections::HashMap;
 use dockctl_api::v1::{AgentView, Container, ListContainersRequest};
 use prost_types::Timestamp;
 
-use super::Ctx;
+use super::{
+    Ctx,
+    fleet_filter::{self, Filters},
+};
 use crate::{
     args,
-    error::Result,
+    error::{Error, Result},
+    format::{self, Row, Template},
     moment,
     output::{
         clean, human,
@@ -21,12 +25,28 @@ use crate::{
 /// `dockctl ps`.
 pub(crate) async fn run(ctx: &Ctx, args: args::Ps) -> Result<()> {
     let agent = On::agent(args.on.as_ref());
-    let request = ListContainersRequest {
+    let template = Template::of_list(args.format.as_deref())?;
+    let last = if args.latest { 1 } else { args.last.unwrap_or(0) };
+    // A filter by what has ended means it, as docker has it.
+    let ended = |f: &String| f.starts_with("status=") || f.starts_with("exited=");
+    let mut request = ListContainersRequest {
         agent: agent.unwrap_or_default().to_owned(),
-        all: args.all,
+        all: args.all || last > 0 || args.filter.iter().any(ended),
         label_selector: args.label.join(","),
         ..ListContainersRequest::default()
     };
+    let mut filters = None;
+    if agent.is_some() {
+        request.filters.clone_from(&args.filter);
+        request.last = last;
+        request.size = args.size || template.as_ref().is_some_and(|t| t.names(".Size"));
+    } else {
+        if args.size {
+            return Err(Error::usage("--size needs --on HOST"));
+        }
+        fleet_filter::plain_names(&args.filter)?;
+        filters = Some(Filters::read(&args.filter, &fleet_filter::CONTAINERS)?);
+    }
     let listing = resolve::list(&ctx.session, request);
     let mut listed = match ctx.wait("listing containers", listing).await {
         Ok(listed) => listed,
@@ -42,13 +62,91 @@ pub(crate) async fn run(ctx: &Ctx, args: args::Ps) -> Result<()> {
         listed.containers.retain(|c| hosts.fits(&c.agent));
         hosts.keep(&mut listed.views);
     }
+    if let Some(filters) = filters {
+        listed.containers.retain(|c| fleet_filter::container(&filters, c));
+        if last > 0 {
+            newest(&mut listed.containers, last);
+        }
+    }
     let now = moment::now();
-    ctx.show_list("Container", &listed.containers, || match args.quiet {
-        true => ids(&listed.containers, args.no_trunc),
-        false => table(&listed.containers, &listed.views, args.no_trunc, now).show(ctx.term),
-    })?;
+    if args.quiet && template.is_some() {
+        ctx.term
+            .notice("WARNING: Ignoring custom format, because both --format and --quiet are set.");
+    }
+    match template.filter(|_| !args.quiet) {
+        Some(template) => {
+            let row = |c: &Container| row(c, args.no_trunc, now);
+            let rows: Vec<Row> = listed.containers.iter().map(row).collect();
+            ctx.print_made(template.rows(&COLUMNS, &rows)?)?;
+        }
+        None => ctx.show_list("Container", &listed.containers, || match args.quiet {
+            true => ids(&listed.containers, args.no_trunc),
+            false => table(&listed.containers, &listed.views, &args, now).show(ctx.term),
+        })?,
+    }
     tell_stale(ctx, &listed.views, "containers", now);
     Ok(())
+}
+
+/// Leaves the newest so many, the newest first.
+fn newest(containers: &mut Vec<Container>, last: u32) {
+    let made = |c: &Container| c.created_at.map_or((0, 0), |t| (t.seconds, t.nanos));
+    containers.sort_by_key(|c| std::cmp::Reverse(made(c)));
+    containers.truncate(usize::try_from(last).unwrap_or(usize::MAX));
+}
+
+const COLUMNS: [(&str, &str); 16] = [
+    ("Agent", "HOST"),
+    ("ID", "CONTAINER ID"),
+    ("Names", "NAMES"),
+    ("Image", "IMAGE"),
+    ("Command", "COMMAND"),
+    ("CreatedAt", "CREATED AT"),
+    ("RunningFor", "CREATED"),
+    ("Ports", "PORTS"),
+    ("State", "STATE"),
+    ("Status", "STATUS"),
+    ("Size", "SIZE"),
+    ("Labels", "LABELS"),
+    ("Mounts", "MOUNTS"),
+    ("LocalVolumes", "LOCAL VOLUMES"),
+    ("Networks", "NETWORKS"),
+    ("Platform", "PLATFORM"),
+];
+
+/// A container under docker's names.
+fn row(c: &Container, whole: bool, now: i64) -> Row {
+    let mount = |name: &String| match name.char_indices().nth(15) {
+        Some(_) if !whole => name.chars().take(14).chain(['…']).collect(),
+        _ => name.clone(),
+    };
+    let fields = [
+        ("Agent", c.agent.clone()),
+        ("ID", if whole { c.id.clone() } else { human::short_id(&c.id).to_owned() }),
+        ("Names", c.name.clone()),
+        ("Image", c.image.clone()),
+        ("Command", human::command(&c.command, whole)),
+        ("CreatedAt", format::time(c.created_at.as_ref())),
+        ("RunningFor", human::ago(c.created_at.as_ref(), now)),
+        ("Ports", human::ports(&c.ports)),
+        ("State", c.state.clone()),
+        ("Status", aged(c, now)),
+        ("Size", size(c)),
+        ("Labels", super::labels(&c.labels)),
+        ("Mounts", c.mounts.iter().map(mount).collect::<Vec<_>>().join(",")),
+        ("LocalVolumes", c.local_volumes.to_string()),
+        ("Networks", c.networks.join(",")),
+    ];
+    Row::new(fields, &c.labels).with_nothing("Platform")
+}
+
+/// What a container has written, and with its image.
+fn size(c: &Container) -> String {
+    let written = human::decimal_size(c.size_rw.unwrap_or(0), 3);
+    match c.size_root_fs {
+        Some(all) if all > 0 => format!("{written} (virtual {})", human::decimal_size(all, 3)),
+        _ => written,
+    }
 }
 
 /// Says on stderr which agents' parts of a fleet list are old, and why. `what` is listed.
@@ -79,20 +177,14 @@ fn ids(containers: &[Container], whole: bool) -> String {
     containers.iter().map(|c| clean(&id(c)) + "\n").collect()
 }
 
-fn table(containers: &[Container], views: &[AgentView], whole: bool, now: i64) -> Table {
+fn table(containers: &[Container], views: &[AgentView], args: &args::Ps, now: i64) -> Table {
+    let whole = args.no_trunc;
     let as_of: HashMap<&str, i64> =
         views.iter().filter_map(|v| Some((v.agent.as_str(), v.as_of.as_ref()?.seconds))).collect();
-    let mut table = Table::new(&[
-        "HOST",
-        "CONTAINER ID",
-        "IMAGE",
-        "COMMAND",
-        "CREATED",
-        "STATUS",
-        "PORTS",
-        "NAMES",
-    ])
-    .giving_way(&[2, 3, 4, 5, 6]);
+    let columns =
+        ["HOST", "CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES", "SIZE"];
+    let shown = if args.size { 9 } else { 8 };
+    let mut table = Table::new(&columns[..shown]).giving_way(&[2, 3, 4, 5, 6]);
     for c in containers {
         let id = if whole { c.id.as_str() } else { human::short_id(&c.id) };
         let (status, style) = match (c.stale, as_of.get(c.agent.as_str())) {
@@ -113,8 +205,9 @@ fn table(containers: &[Container], views: &[AgentView], whole: bool, now: i64) -
             status,
             human::ports(&c.ports),
             c.name.clone(),
+            size(c),
         ];
-        let mut cells: Vec<Cell> = cells.into_iter().map(Cell::from).collect();
+        let mut cells: Vec<Cell> = cells.into_iter().take(shown).map(Cell::from).collect();
         if c.stale {
             table.styled_row(cells, Style::Dim);
         } else {
@@ -192,15 +285,27 @@ mod tests {
 
     #[test]
     fn rows_read_as_dockers() {
+        let plain = args::Ps {
+            all: false,
+            quiet: false,
+            on: None,
+            label: Vec::new(),
+            no_trunc: false,
+            filter: Vec::new(),
+            last: None,
+            latest: false,
+            size: false,
+            format: None,
+        };
         let list = [container("web-1", "nginx", false), container("web-9", "old\x1b[2J", true)];
-        let text = table(&list, &[view()], false, NOW).render(false);
+        let text = table(&list, &[view()], &plain, NOW).render(false);
         assert_eq!(
             text,
             "HOST    CONTAINER ID   IMAGE        COMMAND                  CREATED         STATUS                    PORTS                NAMES\n\
              web-1   3f2a4b5c6d7e   nginx:1.29   \"nginx -g 'daemon of…\"   5 minutes ago   Up 5 minutes              0.0.0.0:80->80/tcp   nginx\n\
              web-9   3f2a4b5c6d7e   nginx:1.29   \"nginx -g 'daemon of…\"   5 minutes ago   Up 5 minutes (stale 2m)   0.0.0.0:80->80/tcp   old\n"
         );
-        assert!(table(&list, &[view()], false, NOW).render(true).contains("\x1b[2mweb-9"));
+        assert!(table(&list, &[view()], &plain, NOW).render(true).contains("\x1b[2mweb-9"));
         assert_eq!(ids(&list[..1], false), "3f2a4b5c6d7e\n");
         assert_eq!(ids(&list[..1], true), "3f2a4b5c6d7e8f90\n");
     }

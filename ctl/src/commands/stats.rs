@@ -3,25 +3,27 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     future::ready,
+    pin::pin,
     time::{Duration, Instant},
 };
 
 use dockctl_api::v1::{
-    Container, StreamStatsRequest, StreamStatsResponse,
+    Container, ListContainersRequest, StreamStatsRequest, StreamStatsResponse,
     container_service_client::ContainerServiceClient,
 };
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use serde_json::Value;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
-use super::{Ctx, act};
+use super::{Ctx, act, host};
 use crate::{
     args::{self, Format},
-    error::{Error, Result},
+    error::{Error, Exit, Result},
+    format::{Row, Template},
     output::{
-        human, json,
+        clean, human, json,
         printer::{Printer, To},
         table::{Cell, Table},
     },
@@ -48,6 +50,8 @@ const WIDTHS: [usize; 9] = [8, 12, 16, 7, 21, 6, 15, 15, 4];
 const QUEUE: usize = 64;
 /// How often a terminal is redrawn.
 const REDRAW: Duration = Duration::from_millis(500);
+/// How long `--no-stream` waits for the fleet; an engine needs two seconds to measure.
+const ONCE: Duration = Duration::from_secs(4);
 /// A row without a sample for this long has stopped; samples come about once a second.
 const GONE: Duration = Duration::from_secs(5);
 
@@ -57,12 +61,30 @@ pub(crate) async fn run(ctx: &Ctx, args: args::Stats) -> Result<()> {
     // One agent as a whole is asked for, not selected.
     let whole = args.containers.is_empty() && labels.is_empty();
     let agent = On::agent(on).filter(|_| whole);
+    let template = Template::of_list(args.format.as_deref())?;
+    if args.all && agent.is_none() {
+        return Err(Error::usage("--all needs --on HOST, and names no containers"));
+    }
     let selection = match agent.is_none() && Selection::is_one(on, labels, &args.containers) {
         true => Some(Selection::new(&ctx.session, on, labels, &args.containers).await?),
         false => None,
     };
     let requests = match (&selection, agent) {
         (None, None) => requests(ctx, &args).await?,
+        (_, Some(agent)) if args.all => {
+            let all = ListContainersRequest {
+                agent: agent.to_owned(),
+                all: true,
+                ..ListContainersRequest::default()
+            };
+            let listing = resolve::list(&ctx.session, all);
+            let listed = ctx.wait("listing containers", listing).await;
+            let listed = match listed {
+                Ok(listed) => listed.containers,
+                Err(error) => return Err(host::told(ctx, agent, error).await),
+            };
+            vec![request(agent, listed.into_iter().map(|c| c.id).collect(), &args)]
+        }
         (_, agent) => vec![request(agent.unwrap_or_default(), Vec::new(), &args)],
     };
     let known = Known::default();
@@ -81,6 +103,9 @@ pub(crate) async fn run(ctx: &Ctx, args: args::Stats) -> Result<()> {
     if let Some(selection) = labelled {
         known.add(ctx.wait("looking for the containers", selection.list(&ctx.session, "")).await?);
     }
+    // One host that hangs must not keep all others' answers back.
+    let fleet = requests.iter().any(|r| r.agent.is_empty());
+    let deadline = (fleet && args.no_stream).then(|| Instant::now() + ONCE);
     let (samples, incoming) = mpsc::channel(QUEUE);
     let stream = |request: StreamStatsRequest| {
         let who = if request.agent.is_empty() { "the controller" } else { &request.agent };
@@ -92,13 +117,17 @@ pub(crate) async fn run(ctx: &Ctx, args: args::Stats) -> Result<()> {
     let failures = streams.filter_map(|result| ready(result.err())).collect::<Vec<Error>>();
 
     let mut printer = Printer::start(ctx.term, false)?;
-    let screen = Screen::new(ctx, args.no_stream);
-    // Streams that have all ended end the output; output that fails ends the streams.
+    let screen = Screen::new(ctx, &args, template);
+    // Streams that have all ended end the output; output that ends or fails ends the streams.
     let both = async {
-        tokio::try_join!(
-            async { Ok::<_, Error>(failures.await) },
-            show(screen, incoming, &mut printer)
-        )
+        let mut shown = pin!(show(screen, incoming, &mut printer, deadline));
+        let (mut failures, mut failed) = (pin!(failures), None);
+        loop {
+            tokio::select! {
+                result = &mut shown => return Ok((failed.unwrap_or_default(), result?)),
+                list = &mut failures, if failed.is_none() => failed = Some(list),
+            }
+        }
     };
     let both = match labelled.filter(|_| !args.no_stream) {
         None => both.await,
@@ -107,8 +136,28 @@ pub(crate) async fn run(ctx: &Ctx, args: args::Stats) -> Result<()> {
             Err(error) = known.keep(ctx, selection) => Err(error),
         },
     };
-    let (failures, ()) = printer.finish(both)?;
+    let (mut failures, answered): (Vec<Error>, _) = printer.finish(both)?;
+    if let Some(answered) = answered {
+        failures.extend(silent(ctx, selection.as_ref(), &answered).await?);
+    }
     act::fail(ctx, failures)
+}
+
+/// The hosts that have containers running and have not answered.
+async fn silent(
+    ctx: &Ctx,
+    selection: Option<&Selection>,
+    answered: &BTreeSet<String>,
+) -> Result<Vec<Error>> {
+    let listed = resolve::list(&ctx.session, ListContainersRequest::default()).await?;
+    let running = listed.containers.into_iter().filter(|c| !c.stale);
+    let wanted = running.filter(|c| selection.is_none_or(|s| s.has(c)));
+    let hosts: BTreeSet<String> = wanted.map(|c| c.agent).collect();
+    let error = |host: &String| {
+        let sentence = format!("no statistics within {} s", ONCE.as_secs());
+        Error::new(Exit::Failed, sentence).about(clean(host))
+    };
+    Ok(hosts.difference(answered).map(error).collect())
 }
 
 /// The containers that labels select, by agent and id: samples do not tell labels.
@@ -219,11 +268,21 @@ pub(super) async fn follow(
     }
 }
 
+/// Shows samples as they come, or at the end. The agents that have answered where it did not wait for all.
 async fn show(
     mut screen: Screen<'_>,
     mut incoming: Receiver<StreamStatsResponse>,
     printer: &mut Printer,
-) -> Result<()> {
+    deadline: Option<Instant>,
+) -> Result<Option<BTreeSet<String>>> {
+    let late = async {
+        match deadline {
+            Some(at) => tokio::time::sleep_until(at.into()).await,
+            None => std::future::pending().await,
+        }
+    };
+    let mut late = pin!(late);
+    let mut answered = None;
     let mut tick = tokio::time::interval(REDRAW);
     loop {
         let (text, over) = tokio::select! {
@@ -231,13 +290,17 @@ async fn show(
                 Some(sample) => (screen.sample(sample)?, false),
                 None => (screen.last()?, true),
             },
-            _ = tick.tick(), if screen.live => (screen.draw(Instant::now()), false),
+            () = &mut late => {
+                answered = Some(screen.rows.keys().map(|(agent, _)| agent.clone()).collect());
+                (screen.last()?, true)
+            }
+            _ = tick.tick(), if screen.live => (screen.draw(Instant::now())?, false),
         };
         if !text.is_empty() {
             printer.send_own(To::Out, text).await?;
         }
         if over {
-            return Ok(());
+            return Ok(answered);
         }
     }
 }
@@ -250,13 +313,17 @@ struct Screen<'a> {
     /// Shown once, at the end.
     once: bool,
     drawn: bool,
+    /// Whole ids.
+    whole: bool,
+    template: Option<Template>,
     rows: BTreeMap<(String, String), (StreamStatsResponse, Instant)>,
 }
 
 impl<'a> Screen<'a> {
-    fn new(ctx: &'a Ctx, once: bool) -> Self {
-        let live = !once && ctx.term.out && ctx.format == Format::Table;
-        Self { ctx, live, once, drawn: false, rows: BTreeMap::new() }
+    fn new(ctx: &'a Ctx, args: &args::Stats, template: Option<Template>) -> Self {
+        let (once, whole) = (args.no_stream, args.no_trunc);
+        let live = !once && ctx.term.out && (ctx.format == Format::Table || template.is_some());
+        Self { ctx, live, once, drawn: false, whole, template, rows: BTreeMap::new() }
     }
 
     /// Takes a sample; returns what is to be printed for it at once.
@@ -272,12 +339,17 @@ impl<'a> Screen<'a> {
             self.rows.insert(key, (sample, Instant::now()));
             return Ok(String::new());
         }
+        if let Some(template) = &self.template {
+            let first = !std::mem::replace(&mut self.drawn, true) && template.is_table();
+            let header = if first { template.header(&FIELDS)? } else { String::new() };
+            return Ok(self.ctx.safe(header + &template.row(&row(&sample, self.whole))?));
+        }
         if self.ctx.format == Format::Table {
             let mut table = Table::bare(&WIDTHS);
             if !std::mem::replace(&mut self.drawn, true) {
                 table.row(COLUMNS.map(Cell::from).into());
             }
-            table.row(cells(&sample));
+            table.row(cells(&sample, self.whole));
             return Ok(table.render(false));
         }
         let value = json::value("StreamStatsResponse", &sample)?;
@@ -285,21 +357,23 @@ impl<'a> Screen<'a> {
     }
 
     /// The whole screen anew.
-    fn draw(&mut self, now: Instant) -> String {
+    fn draw(&mut self, now: Instant) -> Result<String> {
         self.rows.retain(|_, (_, seen)| now.duration_since(*seen) < GONE);
         let clear = if std::mem::replace(&mut self.drawn, true) { "" } else { "\x1b[2J" };
         let text = match self.ctx.term.size() {
+            _ if self.template.is_some() => self.made()?,
             Some((width, height)) => fit(&self.table().fit(self.ctx.term.color(), width), height),
             None => self.table().render(self.ctx.term.color()),
         };
         // Line by line over what stands there: no flicker.
-        format!("{clear}\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n"))
+        Ok(format!("{clear}\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n")))
     }
 
     /// What is to be printed at the end.
     fn last(&mut self) -> Result<String> {
         match self.ctx.format {
             _ if !self.once => Ok(String::new()),
+            _ if self.template.is_some() => self.made(),
             Format::Table => Ok(self.table().show(self.ctx.term)),
             format => {
                 let all = self.rows.values().map(|(s, _)| json::value("StreamStatsResponse", s));
@@ -309,9 +383,16 @@ impl<'a> Screen<'a> {
         }
     }
 
+    /// What the template makes of all rows.
+    fn made(&self) -> Result<String> {
+        let Some(template) = &self.template else { return Ok(String::new()) };
+        let rows: Vec<Row> = self.rows.values().map(|(s, _)| row(s, self.whole)).collect();
+        Ok(self.ctx.safe(template.rows(&FIELDS, &rows)?))
+    }
+
     fn table(&self) -> Table {
         let mut table = Table::new(&COLUMNS).giving_way(&[1, 4, 6, 7, 2, 0]);
-        self.rows.values().for_each(|(sample, _)| table.row(cells(sample)));
+        self.rows.values().for_each(|(sample, _)| table.row(cells(sample, self.whole)));
         table
     }
 }
@@ -328,7 +409,32 @@ fn fit(text: &str, height: usize) -> String {
     format!("{shown}… and {} more: `dockctl top` scrolls\n", lines.len() - (room - 1))
 }
 
-fn cells(s: &StreamStatsResponse) -> Vec<Cell> {
+/// docker's names for what COLUMNS show.
+const FIELDS: [(&str, &str); 10] = [
+    ("Agent", "HOST"),
+    ("ID", "CONTAINER ID"),
+    ("Name", "NAME"),
+    ("CPUPerc", "CPU %"),
+    ("MemUsage", "MEM USAGE / LIMIT"),
+    ("MemPerc", "MEM %"),
+    ("NetIO", "NET I/O"),
+    ("BlockIO", "BLOCK I/O"),
+    ("PIDs", "PIDS"),
+    ("Container", "CONTAINER"),
+];
+
+/// A sample under docker's names.
+fn row(s: &StreamStatsResponse, whole: bool) -> Row {
+    let mut texts = texts(s, whole).into_iter().chain([s.container_name.clone()]);
+    let fields = FIELDS.map(|(name, _)| (name, texts.next().unwrap_or_default()));
+    Row::new(fields, &HashMap::new())
+}
+
+fn cells(s: &StreamStatsResponse, whole: bool) -> Vec<Cell> {
+    texts(s, whole).into_iter().map(Cell::from).collect()
+}
+
+fn texts(s: &StreamStatsResponse, whole: bool) -> [String; 9] {
     let percent = match s.memory_limit {
         0 => 0.0,
         limit => s.memory_usage as f64 / limit as f64 * 100.0,
@@ -336,7 +442,7 @@ fn cells(s: &StreamStatsResponse) -> Vec<Cell> {
     let pair = |a, b| format!("{} / {}", human::decimal_size(a, 3), human::decimal_size(b, 3));
     [
         s.agent.clone(),
-        human::short_id(&s.container_id).to_owned(),
+        if whole { s.container_id.clone() } else { human::short_id(&s.container_id).to_owned() },
         s.container_name.clone(),
         format!("{:.2}%", s.cpu_percent),
         format!("{} / {}", human::binary_size(s.memory_usage), human::binary_size(s.memory_limit)),
@@ -345,9 +451,6 @@ fn cells(s: &StreamStatsResponse) -> Vec<Cell> {
         pair(s.block_read, s.block_written),
         s.pids.to_string(),
     ]
-    .into_iter()
-    .map(Cell::from)
-    .collect()
 }
 
 #[cfg(test)]
@@ -364,18 +467,21 @@ mod tests {
     #[test]
     fn rows_read_as_dockers() {
         let mut table = Table::new(&COLUMNS);
-        table.row(cells(&StreamStatsResponse {
-            agent: "web-1".to_owned(),
-            container_id: "0123456789abcdef".to_owned(),
-            container_name: "nginx".to_owned(),
-            cpu_percent: 12.345,
-            memory_usage: 22_491_955,
-            memory_limit: 2_147_483_648,
-            network_received: 1_200_000,
-            network_sent: 648,
-            pids: 5,
-            ..StreamStatsResponse::default()
-        }));
+        table.row(cells(
+            &StreamStatsResponse {
+                agent: "web-1".to_owned(),
+                container_id: "0123456789abcdef".to_owned(),
+                container_name: "nginx".to_owned(),
+                cpu_percent: 12.345,
+                memory_usage: 22_491_955,
+                memory_limit: 2_147_483_648,
+                network_received: 1_200_000,
+                network_sent: 648,
+                pids: 5,
+                ..StreamStatsResponse::default()
+            },
+            false,
+        ));
         assert_eq!(
             table.render(false).lines().nth(1).unwrap(),
             "web-1   0123456789ab   nginx   12.35%   21.45MiB / 2GiB     1.05%   1.2MB / 648B   0B / 0B     5"

@@ -8,11 +8,13 @@ use dockctl_api::v1::{
 use super::{Ctx, host, image::reclaimed};
 use crate::{
     args::{
+        Output,
         images::PruneAll,
         stores::{List, Volumes},
     },
     client::LARGEST_ANSWER,
     error::Result,
+    format::{Row, Template},
     output::{clean, table::Table},
 };
 
@@ -22,12 +24,13 @@ pub(crate) async fn run(ctx: &Ctx, args: Volumes) -> Result<()> {
         Volumes::Ls(args) => list(ctx, args).await,
         Volumes::Create { on, driver, options, labels, name } => {
             let agent = host::agent(ctx, &on).await?;
-            let (options, labels) = (host::pairs(&options), host::pairs(&labels));
+            let (options, labels) = (host::pairs(&Output::texts(&options)), host::pairs(&labels));
             create(ctx, CreateVolumeRequest { agent, name, driver, options, labels }).await
         }
-        Volumes::Inspect { on, volumes } => {
+        Volumes::Inspect { on, format, volumes } => {
             let agent = host::agent(ctx, &on).await?;
-            host::inspect(ctx, &volumes, async |volume| inspect(ctx, &agent, volume).await).await
+            let one = async |volume: &str| inspect(ctx, &agent, volume).await;
+            host::inspect(ctx, &volumes, format.as_deref(), one).await
         }
         Volumes::Rm { on, force, volumes } => {
             let agent = host::agent(ctx, &on).await?;
@@ -37,7 +40,41 @@ pub(crate) async fn run(ctx: &Ctx, args: Volumes) -> Result<()> {
     }
 }
 
+const COLUMNS: [(&str, &str); 11] = [
+    ("Agent", "HOST"),
+    ("Name", "VOLUME NAME"),
+    ("Driver", "DRIVER"),
+    ("Scope", "SCOPE"),
+    ("Mountpoint", "MOUNTPOINT"),
+    ("Labels", "LABELS"),
+    ("Links", "LINKS"),
+    ("Size", "SIZE"),
+    ("Availability", "AVAILABILITY"),
+    ("Group", "GROUP"),
+    ("Status", "STATUS"),
+];
+
+/// A volume under docker's names.
+fn row(volume: &Volume) -> Row {
+    let unknown = || "N/A".to_owned();
+    let fields = [
+        ("Agent", volume.agent.clone()),
+        ("Name", volume.name.clone()),
+        ("Driver", volume.driver.clone()),
+        ("Scope", volume.scope.clone()),
+        ("Mountpoint", volume.mountpoint.clone()),
+        ("Labels", super::labels(&volume.labels)),
+        ("Links", unknown()),
+        ("Size", unknown()),
+        ("Availability", unknown()),
+        ("Group", unknown()),
+        ("Status", unknown()),
+    ];
+    Row::new(fields, &volume.labels)
+}
+
 async fn list(ctx: &Ctx, args: List) -> Result<()> {
+    let template = Template::of_list(args.format.as_deref())?;
     let agent = host::agent(ctx, &args.on).await?;
     let request = ListVolumesRequest { agent: agent.clone(), filters: args.filter };
     let answer = host::ask(ctx, &agent, "listing volumes", |channel| {
@@ -52,6 +89,10 @@ async fn list(ctx: &Ctx, args: List) -> Result<()> {
     let answer = answer.await?;
     for warning in &answer.warnings {
         ctx.term.notice(&format!("{}: {}", clean(&agent), clean(warning)));
+    }
+    if let Some(template) = template.filter(|_| !args.quiet) {
+        let rows: Vec<Row> = answer.volumes.iter().map(row).collect();
+        return ctx.print_made(template.rows(&COLUMNS, &rows)?);
     }
     ctx.show_list("Volume", &answer.volumes, || match args.quiet {
         true => answer.volumes.iter().map(|v| clean(&v.name) + "\n").collect(),

@@ -76,8 +76,8 @@ async fn an_edited_removed_or_cut_off_entry_is_named() {
     let options = SqliteConnectOptions::new().filename(directory.path().join("dockctl.db"));
     let mut raw = SqliteConnection::connect_with(&options).await.unwrap();
     // Who owns the file can take the database's own refusal away.
-    for trigger in ["audit_is_not_edited", "audit_is_not_shortened"] {
-        sqlx::query(&*format!("DROP TRIGGER {trigger}")).execute(&mut raw).await.unwrap();
+    for drop in ["DROP TRIGGER audit_is_not_edited", "DROP TRIGGER audit_is_not_shortened"] {
+        sqlx::query(drop).execute(&mut raw).await.unwrap();
     }
     for (change, broken, problem) in [
         ("DELETE FROM audit WHERE sequence = 5", 5, "cut off"),
@@ -114,7 +114,8 @@ async fn a_follower_sees_what_was_and_what_comes() {
     let stream = audit.watch_audit_entries(Request::new(request)).await.unwrap().into_inner();
     let mut stream = stream.map(|answer| answer.unwrap().entry.unwrap().agent);
     assert_eq!(stream.next().await.unwrap(), "two");
-    let (next, ()) = tokio::join!(stream.next(), audit.done(deed("three"), &End::default()));
+    let end = End::default();
+    let (next, ()) = tokio::join!(stream.next(), audit.done(deed("three"), &end));
     assert_eq!(next.unwrap(), "three");
 
     let request = WatchAuditEntriesRequest::default();

@@ -8,7 +8,7 @@ use dockctl_api::v1::{
     ImportImageRequest, LoadImagesRequest, LoadImagesResponse, SaveImagesRequest,
     SaveImagesResponse, image_service_client::ImageServiceClient,
 };
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{Stream, StreamExt as _, stream};
 use tonic::Streaming;
 
 use super::{Ctx, Show, host};
@@ -88,18 +88,20 @@ pub(super) async fn load_on(
 
 /// `dockctl import FILE [NAME]`.
 pub(crate) async fn import(ctx: &Ctx, args: Import) -> Result<()> {
-    let text = args.file.to_string_lossy();
-    if text.starts_with("http://") || text.starts_with("https://") {
-        return Err(Error::usage("a URL is not imported")
-            .hint(format!("pipe it: curl -fsSL {text} | dockctl import - NAME")));
-    }
+    let text = args.file.to_string_lossy().into_owned();
+    let remote = text.starts_with("http://") || text.starts_with("https://");
     let agent = host::agent(ctx, &args.on).await?;
-    let path = (args.file != Path::new("-")).then_some(args.file.as_path());
-    let (file, length) = pipe::source(path)?;
-    let meter = Meter::new(ctx.term, &format!("importing on {agent}"), length, false);
-    let pieces = meter
-        .over(pipe::read(file)?)
-        .map(|data| Ok(ImportImageRequest { data: data?, ..ImportImageRequest::default() }));
+    let pieces = match remote {
+        true => stream::empty().boxed(),
+        false => {
+            let path = (args.file != Path::new("-")).then_some(args.file.as_path());
+            let (file, length) = pipe::source(path)?;
+            let meter = Meter::new(ctx.term, &format!("importing on {agent}"), length, false);
+            meter.over(pipe::read(file)?).boxed()
+        }
+    };
+    let pieces =
+        pieces.map(|data| Ok(ImportImageRequest { data: data?, ..ImportImageRequest::default() }));
     let first = ImportImageRequest {
         agent: agent.clone(),
         image: args.name,
@@ -107,6 +109,7 @@ pub(crate) async fn import(ctx: &Ctx, args: Import) -> Result<()> {
         changes: args.change,
         platform: args.platform,
         data: Bytes::new(),
+        url: if remote { text } else { String::new() },
     };
     let call = |channel, upload| async move {
         ImageServiceClient::new(channel).import_image(upload).await

@@ -49,6 +49,20 @@ pub(crate) async fn run(ctx: &Ctx, args: Build) -> Result<()> {
         network: args.network,
         extra_hosts: args.add_host,
         quiet: args.quiet,
+        ulimits: args.limits.ulimit,
+        memory: args.limits.memory.unwrap_or(0),
+        memory_swap: args.limits.memory_swap.unwrap_or(0),
+        cpu_period: args.limits.cpu_period,
+        cpu_quota: args.limits.cpu_quota,
+        cpu_shares: args.limits.cpu_shares,
+        cpuset_cpus: args.limits.cpuset_cpus,
+        cpuset_mems: args.limits.cpuset_mems,
+        shm_size: args.limits.shm_size.unwrap_or(0),
+        cache_from: args.limits.cache_from,
+        security_options: args.limits.security_opt,
+        cgroup_parent: args.limits.cgroup_parent,
+        isolation: args.limits.isolation,
+        keep_containers: !args.limits.rm,
     };
     let meter = Meter::new(ctx.term, &format!("sending the context to {agent}"), None, args.quiet);
     let pieces = meter
@@ -62,6 +76,18 @@ pub(crate) async fn run(ctx: &Ctx, args: Build) -> Result<()> {
     let told =
         async |message: dockctl_api::v1::BuildImageResponse| show.show(message.progress).await;
     let mut result = host::send_up(ctx, &agent, first, pieces, call, told).await;
+    if let (Ok(()), Some(file)) = (&result, &args.limits.iidfile) {
+        result = fs::write(file, &show.result).map_err(|e| pipe::of_file(file, &e));
+    }
+    // Its words for a Dockerfile that is beyond the engine's own builder.
+    let beyond = |e: &Error| e.told().is_some_and(|f| f.to_string().contains("BuildKit"));
+    result = result.map_err(|error| match beyond(&error) {
+        true => {
+            let hint = format!("the local docker client has it: dockctl docker {agent} -- build …");
+            error.hint(hint)
+        }
+        false => error,
+    });
     if args.quiet && result.is_ok() {
         result = show.last(show.result.clone()).await;
     }

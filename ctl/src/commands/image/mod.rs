@@ -93,7 +93,9 @@ fn removed(untagged: &[String], deleted: &[String]) -> String {
 
 async fn inspect(ctx: &Ctx, args: ImageNames) -> Result<()> {
     let agent = host::agent(ctx, &args.on).await?;
-    host::inspect(ctx, &args.images, async |image: &str| json_of(ctx, &agent, image).await).await
+    let format = args.format.as_deref();
+    host::inspect(ctx, &args.images, format, async |image: &str| json_of(ctx, &agent, image).await)
+        .await
 }
 
 /// The engine's own JSON of one image.

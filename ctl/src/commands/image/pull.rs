@@ -176,10 +176,15 @@ pub(crate) async fn bring(
 pub(crate) async fn push(ctx: &Ctx, args: Push) -> Result<()> {
     let agent = host::agent(ctx, &args.on).await?;
     let login = registry::login(&args.image).await?;
-    let request = PushImageRequest { agent: agent.clone(), image: args.image.clone(), login };
+    let request = PushImageRequest {
+        agent: agent.clone(),
+        image: args.image.clone(),
+        login,
+        all_tags: args.all_tags,
+    };
     let mut show = Show::start(ctx, args.quiet)?;
     let result = async {
-        if named(&args.image) == Named::Nothing && !args.quiet {
+        if named(&args.image) == Named::Nothing && !args.quiet && !args.all_tags {
             show.show(Some(default_tag())).await?;
         }
         let opened = ctx.session.call(None, |channel| {
@@ -191,7 +196,7 @@ pub(crate) async fn push(ctx: &Ctx, args: Push) -> Result<()> {
             show.show(message.progress).await?;
         }
         if args.quiet {
-            show.last(full_name(&args.image, false)).await?;
+            show.last(full_name(&args.image, args.all_tags)).await?;
         }
         Ok(())
     };

@@ -7,7 +7,7 @@ mod mounts;
 mod network;
 mod ports;
 pub(crate) mod spec;
-mod values;
+pub(crate) mod values;
 
 use std::{
     fs,
