@@ -81,15 +81,16 @@ async fn a_refused_call_is_written_down_too() {
     let world = World::new().await;
     let file = SqliteConnectOptions::new().filename(world.dir.path().join("dockctl.db"));
     let mut store = SqliteConnection::connect_with(&file).await.unwrap();
-    sqlx::query("UPDATE users SET role = 'none'").execute(&mut store).await.unwrap();
-    let nobody = world.user().await;
+    let copied =
+        "INSERT INTO users SELECT 'id-eve', 'eve', password_hash, 'none', created_at FROM users";
+    sqlx::query(copied).execute(&mut store).await.unwrap();
+    let nobody = world.user_called("eve").await;
     let request = CreateJoinTokenRequest::default();
     let refused = nobody.agents().create_join_token(nobody.call(request)).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::PermissionDenied);
-    sqlx::query("UPDATE users SET role = 'admin'").execute(&mut store).await.unwrap();
 
     let last = log(&world.user().await).await.into_iter().rev().find(|e| e.code > 0).unwrap();
     assert_eq!(last.outcome(), AuditOutcome::Denied);
-    assert_eq!((last.principal.as_str(), last.reason.as_str()), ("admin", "NOT_ALLOWED"));
+    assert_eq!((last.principal.as_str(), last.reason.as_str()), ("eve", "NOT_ALLOWED"));
     assert_eq!(last.method, "/dockctl.v1.AgentService/CreateJoinToken");
 }

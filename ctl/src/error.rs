@@ -48,6 +48,8 @@ pub(crate) struct Failure {
     pub(crate) about: Option<String>,
     /// One sentence on what happened.
     pub(crate) message: String,
+    /// How the command is used and where help is, in lines of our own; may be empty.
+    pub(crate) usage: String,
     /// What to do next, a line each.
     pub(crate) hints: Vec<String>,
     /// The API's reason, where the failure came from it.
@@ -69,6 +71,7 @@ impl Error {
             code: None,
             about: None,
             message: message.into(),
+            usage: String::new(),
             hints: Vec::new(),
             reason: None,
             transient: exit == Exit::Unreachable,
@@ -85,6 +88,14 @@ impl Error {
     /// A mistake on the command line.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(Exit::Usage, message)
+    }
+
+    /// Adds how the command is used.
+    pub(crate) fn used(mut self, usage: String) -> Self {
+        if let Self::Told(failure) = &mut self {
+            failure.usage = usage;
+        }
+        self
     }
 
     /// Adds a line that says what to do next.
@@ -156,6 +167,10 @@ impl fmt::Display for Failure {
             write!(f, "{}: ", clean(about))?;
         }
         f.write_str(&clean(&self.message))?;
+        if !self.usage.is_empty() {
+            let lines: Vec<String> = self.usage.lines().map(clean).collect();
+            write!(f, "\n\n{}", lines.join("\n"))?;
+        }
         let lines = self.hints.iter().flat_map(|hint| hint.lines());
         lines.map(clean).try_for_each(|line| write!(f, "\n  {line}"))
     }
@@ -230,7 +245,17 @@ fn from_status(status: &Status) -> Error {
     }
     let unsent = ran.as_deref() == Some(api::NOT_SENT);
     let (code, about) = (None, None);
-    Error::Told(Box::new(Failure { exit, code, about, message, hints, reason, transient, unsent }))
+    Error::Told(Box::new(Failure {
+        exit,
+        code,
+        about,
+        message,
+        usage: String::new(),
+        hints,
+        reason,
+        transient,
+        unsent,
+    }))
 }
 
 /// What a person can do about a reason, where it does not depend on what was called.

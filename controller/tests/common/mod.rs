@@ -102,9 +102,13 @@ impl World {
 
     /// A logged-in user.
     pub async fn user(&self) -> User {
+        self.user_called("admin").await
+    }
+
+    pub async fn user_called(&self, name: &str) -> User {
         let channel = self.channel().await;
         let mut auth = AuthServiceClient::with_origin(channel.clone(), channel.origin.clone());
-        let login = LoginRequest { username: "admin".into(), password: PASSWORD.into() };
+        let login = LoginRequest { username: name.into(), password: PASSWORD.into() };
         let tokens = auth.login(login).await.unwrap().into_inner().tokens.unwrap();
         User { channel, token: tokens.access_token, refresh: tokens.refresh_token }
     }

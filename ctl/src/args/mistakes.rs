@@ -27,13 +27,13 @@ pub(super) fn explain(error: &clap::Error, mut root: Command, words: &[OsString]
     let (sentence, of_a_flag) = sentence(error, &leaf, &name, words);
     let usage = leaf.render_usage().to_string().replace("\n       ", "\n        ");
     let usage = usage.replacen("Usage: ", "Usage:  ", 1);
-    let mut text = format!("{sentence}\n\n{usage}\n\nSee '{name} --help'.");
+    let mut text = format!("{usage}\n\nSee '{name} --help'.");
     for kind in [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand] {
         if let Some(near) = strings(error, kind).first() {
             text.push_str(&format!("\nDid you mean {near}?"));
         }
     }
-    let told = Error::usage(text);
+    let told = Error::usage(sentence).used(text);
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     match path.strip_prefix(&["container"]).unwrap_or(&path) {
         // Their other codes are the program's own.
