@@ -304,7 +304,8 @@ impl Exec {
         let started = async {
             loop {
                 let state = self.state().await?;
-                if !state.running || state.pid > 0 {
+                // Until it is started it does not run, and has no code either.
+                if state.exit_code.is_some() || (state.running && state.pid > 0) {
                     return Ok::<_, Status>(state);
                 }
                 // The engine answers this one only when the command is being started; what it answers where
