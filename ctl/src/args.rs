@@ -4,6 +4,7 @@
 //! words for what is wrong (`mistakes.rs`).
 
 mod agents;
+pub(crate) mod audit;
 mod booleans;
 mod container;
 pub(crate) mod containers;
@@ -182,6 +183,9 @@ pub(crate) enum Command {
     /// The hosts of the fleet.
     #[command(subcommand)]
     Agents(Agents),
+    /// Who did what to which host.
+    #[command(subcommand)]
+    Audit(audit::Audit),
     /// List containers.
     Ps(Ps),
     /// Show the logs of containers.

@@ -99,6 +99,7 @@ async fn command(ctx: &Ctx, args: Args) -> Result<()> {
         Command::Whoami => commands::login::whoami(ctx).await,
         Command::Agents(Agents::Token(args)) => commands::tokens::run(ctx, args).await,
         Command::Agents(args) => commands::agents::run(ctx, args).await,
+        Command::Audit(args) => commands::audit::run(ctx, args).await,
         Command::Ps(args) => commands::ps::run(ctx, args).await,
         Command::Logs(args) => commands::logs::run(ctx, args).await,
         Command::Start(args) => commands::act::start(ctx, args).await,

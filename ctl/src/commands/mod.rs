@@ -3,6 +3,7 @@
 pub(crate) mod act;
 pub(crate) mod agents;
 pub(crate) mod attach;
+pub(crate) mod audit;
 pub(crate) mod change;
 pub(crate) mod cp;
 mod df;
