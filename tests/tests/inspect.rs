@@ -13,8 +13,11 @@ fn whatever_is_named_is_shown_as_docker_shows_it() {
         let app = docker.run("app", "exec sleep 100000").await?.name;
         let volume = format!("{}-volume", world.prefix());
         docker.cli(&["volume", "create", &volume]).await?;
+        // Other scenarios' containers come to and go from the bridge.
+        let network = format!("{}-network", world.prefix());
+        docker.cli(&["network", "create", &network]).await?;
         let compared = async || -> Result<()> {
-            let names = [&app, IMAGE, "bridge", &volume];
+            let names = [&app, IMAGE, &network, &volume];
             for (kind, name) in ["container", "image", "network", "volume"].iter().zip(names) {
                 let theirs: Value =
                     serde_json::from_str(&docker.cli(&["inspect", "--type", kind, name]).await?)?;
@@ -33,9 +36,12 @@ fn whatever_is_named_is_shown_as_docker_shows_it() {
             let said = dockctl.run(&wrong).await?;
             ensure!(said.code == 4 && said.stdout == b"[]\n", "{said:?}");
             // All of them at once, in the order named.
-            let all = dockctl.ok(&["inspect", "--on", "web-1", IMAGE, &app, "bridge"]).await?;
+            let all = dockctl.ok(&["inspect", "--on", "web-1", IMAGE, &app, &network]).await?;
             let all: Value = serde_json::from_str(&all)?;
-            ensure!(all[1]["Name"] == format!("/{app}") && all[2]["Name"] == "bridge", "{all}");
+            ensure!(
+                all[1]["Name"] == format!("/{app}") && all[2]["Name"] == network.as_str(),
+                "{all}"
+            );
             let sized = dockctl.ok(&["inspect", "-s", &format!("web-1/{app}")]).await?;
             let sized: Value = serde_json::from_str(&sized)?;
             ensure!(sized[0]["SizeRootFs"].is_i64(), "{sized}");
@@ -48,6 +54,7 @@ fn whatever_is_named_is_shown_as_docker_shows_it() {
         };
         let result = compared().await;
         docker.cli(&["volume", "rm", &volume]).await?;
+        docker.cli(&["network", "rm", &network]).await?;
         result
     });
 }

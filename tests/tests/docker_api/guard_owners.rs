@@ -238,7 +238,7 @@ fn containers_without_the_host_in_them_are_everybodys() {
         let said = docker.raw(&["exec", "no-such", "true"]).await?;
         ensure!(said.stderr.contains("No such container: no-such"), "{said:?}");
         let said = dockctl.run(&["exec", "web-1/no-such", "true"]).await?;
-        ensure!(said.code == 4 && said.stderr.contains("no-such"), "{said:?}");
+        ensure!(said.code == 125 && said.stderr.contains("no-such"), "{said:?}");
         Ok(())
     });
 }
