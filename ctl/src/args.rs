@@ -497,22 +497,26 @@ pub(crate) fn parse(
     let words: Vec<OsString> = words.into_iter().collect();
     let wrong =
         |why: String| Refused::Mistake(Error::usage(format!("{}: its {why}", file.display())));
-    let plain = sources::with_sources(Args::command(), defaults).map_err(wrong)?;
-    let tree = booleans::with_values(plain.clone());
-    let parsed = tree.clone().try_get_matches_from(&words);
+    let plain = || sources::with_sources(Args::command(), defaults).map_err(wrong);
+    let parsed = booleans::with_values(plain()?).try_get_matches_from(&words);
     let parsed = parsed.and_then(|matches| Args::from_arg_matches(&matches));
     let shortened = |args: Args| match args.command {
         Command::Container(verb) => Args { command: verb.short(), ..args },
         command => Args { command, ..args },
     };
-    parsed.map(shortened).map_err(|error| match error.kind() {
+    // The tree is large, and made again only where it is looked at again.
+    let error = match parsed {
+        Ok(args) => return Ok(shortened(args)),
+        Err(error) => error,
+    };
+    Err(match error.kind() {
         ErrorKind::DisplayHelp
         | ErrorKind::DisplayVersion
         | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            let of_plain = plain.try_get_matches_from(&words).err();
+            let of_plain = plain()?.try_get_matches_from(&words).err();
             Refused::Help(of_plain.filter(|e| e.kind() == error.kind()).unwrap_or(error))
         }
-        _ => Refused::Mistake(mistakes::explain(&error, tree, &words)),
+        _ => Refused::Mistake(mistakes::explain(&error, booleans::with_values(plain()?), &words)),
     })
 }
 
