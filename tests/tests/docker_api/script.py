@@ -28,7 +28,7 @@ try:
 except docker.errors.ContainerError as error:
     print("exit status", error.exit_status)
 
-print("logs", sorted(box.logs().splitlines()), box.logs(stderr=False), box.logs(tail=1, stdout=False))
+print("logs", sorted(box.logs().splitlines()), box.logs(stderr=False), box.logs(stdout=False), len(box.logs(tail=1).splitlines()))
 follow = box.logs(stream=True, follow=True)
 print("follow", sorted([next(follow), next(follow)]))
 follow.close()
