@@ -37,12 +37,23 @@ pub struct Method {
     pub server_streaming: bool,
     /// Whether field 1 of the request is `agent`.
     pub has_agent: bool,
-    /// The request's fields that name what it is about, by number: these may be written down.
-    pub names: Vec<(u32, String)>,
+    /// The request's fields that name what it is about: these may be written down.
+    pub names: Vec<NameField>,
+}
+
+/// A field of a request that holds a name.
+#[derive(Debug, Clone)]
+pub struct NameField {
+    /// The field's number.
+    pub number: u32,
+    /// The field's name.
+    pub name: String,
+    /// Whether it may have several values.
+    pub is_list: bool,
 }
 
 /// Fields that hold names and never a secret.
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 11] = [
     "container",
     "description",
     "id",
@@ -51,6 +62,7 @@ const NAMES: [&str; 10] = [
     "name",
     "network",
     "path",
+    "tag",
     "username",
     "volume",
 ];
@@ -150,7 +162,11 @@ fn read(
             .input()
             .fields()
             .filter(|f| f.kind() == prost_reflect::Kind::String && NAMES.contains(&f.name()))
-            .map(|f| (f.number(), f.name().to_owned()))
+            .map(|f| NameField {
+                number: f.number(),
+                name: f.name().to_owned(),
+                is_list: f.is_list(),
+            })
             .collect(),
     })
 }

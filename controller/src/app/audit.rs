@@ -12,7 +12,7 @@ use std::{
 };
 
 use dockctl_api::{
-    error::{bad_field, reason_of},
+    error::{bad_field, reason, reason_of, status},
     link::v1::End,
     policy::Method,
     v1::{
@@ -24,9 +24,9 @@ use dockctl_api::{
 use dockctl_link::framing;
 use futures_util::{StreamExt as _, stream};
 use prost::encoding::{DecodeContext, WireType, decode_key, skip_field, string};
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::task::TaskTracker;
-use tonic::{Request, Response, Status, codegen::BoxStream};
+use tonic::{Code, Request, Response, Status, codegen::BoxStream};
 
 use crate::store::{self, AuditFilter, AuditRecord, GENESIS, system_time, unix_ms};
 
@@ -36,8 +36,12 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const MAX_TARGET: usize = 500;
 /// Longest name of anything else, bytes.
 const MAX_NAME: usize = 200;
-/// Entries that are read at once.
+/// Names of one call that are written down.
+const MAX_NAMES: usize = 16;
+/// Entries of one answer at most, and that are verified at once.
 const PAGE: u32 = 1_000;
+/// Entries that a follower's stream holds.
+const WATCHED: u32 = 100;
 const DEFAULT_PAGE: u32 = 100;
 
 /// The log; clones share it.
@@ -46,7 +50,8 @@ pub struct Audit {
     store: store::Handle,
     /// Sees each new sequence.
     newest: Arc<watch::Sender<u64>>,
-    ends: TaskTracker,
+    /// Writes and deeds under way.
+    works: TaskTracker,
 }
 
 /// A call that is to be written down.
@@ -67,68 +72,108 @@ pub struct Deed {
 impl Audit {
     /// The log in a store.
     pub fn new(store: store::Handle) -> Self {
-        Self { store, newest: Arc::new(watch::Sender::new(0)), ends: TaskTracker::new() }
+        Self { store, newest: Arc::new(watch::Sender::new(0)), works: TaskTracker::new() }
     }
 
     /// Writes that a call on a host is about to be sent. What is returned writes its end, also by being
     /// dropped, which says that the caller hung up.
     pub async fn begin(&self, deed: Deed) -> Begun {
         let record = record(deed, AuditOutcome::Begun);
-        let begun = self.write(record.clone()).await.unwrap_or_default();
-        Begun { audit: self.clone(), record: Some(AuditRecord { begun, ..record }) }
+        let (audit, beginning) = (self.clone(), record.clone());
+        let written = self.works.spawn(async move { audit.write(beginning).await });
+        let mut begun =
+            Begun { audit: self.clone(), open: Some((record, Beginning::OnItsWay(written))) };
+        // Later than that it is written all the same, and its end after it.
+        if let Some((_, beginning)) = &mut begun.open
+            && let Beginning::OnItsWay(written) = beginning
+            && let Ok(sequence) = tokio::time::timeout(PATIENCE, written).await
+        {
+            *beginning = Beginning::Written(sequence.ok().flatten());
+        }
+        begun
+    }
+
+    /// Does work to its end, whoever waits for it or not: what is done must be written down.
+    pub async fn whole<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, Status> {
+        self.works.spawn(work).await.map_err(|error| {
+            tracing::error!(%error, "the work of a call broke off");
+            status(Code::Internal, reason::INTERNAL, "the controller failed", &[])
+        })
     }
 
     /// Writes a deed that is done, or was not.
     pub async fn done(&self, deed: Deed, end: &End) {
-        self.write(ended(record(deed, AuditOutcome::Done), end)).await;
+        self.written(ended(record(deed, AuditOutcome::Done), end)).await;
     }
 
     /// Writes that somebody was refused a call for want of a right.
     pub async fn denied(&self, deed: Deed, status: &Status) {
         let ended = ended(record(deed, AuditOutcome::Denied), &framing::end_of(status));
-        self.write(AuditRecord { outcome: AuditOutcome::Denied.into(), ..ended }).await;
+        self.written(AuditRecord { outcome: AuditOutcome::Denied.into(), ..ended }).await;
+    }
+
+    /// Writes a record and waits for it, but not for ever.
+    async fn written(&self, record: AuditRecord) {
+        let audit = self.clone();
+        let writing = self.works.spawn(async move { audit.write(record).await });
+        // It is written all the same, or told of as lost.
+        let _ = tokio::time::timeout(PATIENCE, writing).await;
     }
 
     /// Waits until all ends that are on their way are written.
     pub async fn close(&self) {
-        self.ends.close();
-        self.ends.wait().await;
+        self.works.close();
+        self.works.wait().await;
     }
 
     async fn write(&self, record: AuditRecord) -> Option<u64> {
-        let error =
-            match tokio::time::timeout(PATIENCE, self.store.append_audit(record.clone())).await {
-                Ok(Ok(sequence)) => {
-                    self.newest.send_if_modified(|newest| {
-                        let newer = sequence > *newest;
-                        *newest = sequence.max(*newest);
-                        newer
-                    });
-                    return Some(sequence);
-                }
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => format!("the database did not answer within {} s", PATIENCE.as_secs()),
-            };
-        metrics::counter!("dockctl_audit_failures_total").increment(1);
-        tracing::error!(target: "audit", ?record, error, "the audit log cannot be written");
-        None
+        match self.store.append_audit(record.clone()).await {
+            Ok(sequence) => {
+                self.newest.send_if_modified(|newest| {
+                    let newer = sequence > *newest;
+                    *newest = sequence.max(*newest);
+                    newer
+                });
+                Some(sequence)
+            }
+            Err(error) => {
+                metrics::counter!("dockctl_audit_failures_total").increment(1);
+                tracing::error!(target: "audit", ?record, %error, "the audit log cannot be written");
+                None
+            }
+        }
     }
 }
 
 /// A call that has begun.
 pub struct Begun {
     audit: Audit,
-    /// None once its end is on its way.
-    record: Option<AuditRecord>,
+    /// What was written of its beginning, or will be; None once its end is on its way.
+    open: Option<(AuditRecord, Beginning)>,
+}
+
+/// The sequence of a beginning: known, or still to come.
+enum Beginning {
+    Written(Option<u64>),
+    OnItsWay(JoinHandle<Option<u64>>),
 }
 
 impl Begun {
     /// Writes its end, without keeping anyone waiting for it.
     pub fn end(&mut self, end: &End) {
-        let Some(record) = self.record.take() else { return };
+        let Some((record, beginning)) = self.open.take() else { return };
         let audit = self.audit.clone();
         let record = ended(AuditRecord { at: unix_ms(SystemTime::now()), ..record }, end);
-        self.audit.ends.spawn(async move { audit.write(record).await });
+        self.audit.works.spawn(async move {
+            let begun = match beginning {
+                Beginning::Written(sequence) => sequence,
+                Beginning::OnItsWay(written) => written.await.ok().flatten(),
+            };
+            audit.write(AuditRecord { begun: begun.unwrap_or_default(), ..record }).await
+        });
     }
 }
 
@@ -168,17 +213,23 @@ fn shortened(mut text: String, limit: usize) -> String {
     text
 }
 
-/// What a request names beside its agent, for example "container=db". Only fields that hold names are read.
+/// What a request names beside its agent, for example "container=db". Only fields that hold names are read;
+/// as protobuf has it, the last value of a field counts.
 pub fn target(method: &Method, message: &[u8]) -> String {
-    let (mut rest, mut found) = (message, Vec::new());
+    let (mut rest, mut found) = (message, Vec::<(&str, String)>::new());
     while let Ok((number, wire_type)) = decode_key(&mut rest) {
         let context = DecodeContext::default();
-        let name = method.names.iter().find(|(n, _)| *n == number).map(|(_, name)| name);
+        let name = method.names.iter().find(|name| name.number == number);
         let read = match name {
             Some(name) if wire_type == WireType::LengthDelimited => {
                 let mut value = String::new();
                 let read = string::merge(wire_type, &mut value, &mut rest, context);
-                found.push(format!("{name}={value}"));
+                let value = shortened(value, MAX_NAME);
+                match found.iter().position(|(of, _)| !name.is_list && *of == name.name) {
+                    Some(at) => found[at].1 = value,
+                    None if found.len() < MAX_NAMES => found.push((&name.name, value)),
+                    None => {}
+                }
                 read
             }
             _ => skip_field(wire_type, number, &mut rest, context),
@@ -187,7 +238,12 @@ pub fn target(method: &Method, message: &[u8]) -> String {
             break;
         }
     }
-    shortened(found.join(" "), MAX_TARGET)
+    let plain = |value: &str| !value.contains(|c: char| c == '=' || c == '"' || c.is_whitespace());
+    let words = found.iter().map(|(name, value)| match plain(value) {
+        true => format!("{name}={value}"),
+        false => format!("{name}={value:?}"),
+    });
+    shortened(words.collect::<Vec<_>>().join(" "), MAX_TARGET)
 }
 
 fn message(entry: store::AuditEntry) -> AuditEntry {
@@ -236,7 +292,7 @@ impl AuditService for Audit {
         let pages = stream::try_unfold(state, move |(store, mut newest, after)| async move {
             loop {
                 newest.mark_unchanged();
-                let page = store.audit_after(after, PAGE).await?;
+                let page = store.audit_after(after, WATCHED).await?;
                 match page.last().map(|entry| entry.sequence) {
                     Some(last) => return Ok(Some((page, (store, newest, last)))),
                     None if !follow || newest.changed().await.is_err() => return Ok(None),
@@ -262,6 +318,9 @@ impl AuditService for Audit {
         request: Request<VerifyAuditRequest>,
     ) -> Result<Response<VerifyAuditResponse>, Status> {
         let known = request.into_inner();
+        if known.known_hash.is_empty() != (known.known_sequence == 0) {
+            return Err(bad_field("known_sequence", "a known entry has a sequence and a hash"));
+        }
         let (mut entries, mut hash) = (0, GENESIS.to_owned());
         let broken = |entries, hash, sequence, problem: &str| {
             let problem = problem.to_owned();

@@ -117,6 +117,7 @@ impl Api {
                 status(Code::ResourceExhausted, reason::TOO_MANY, message, &[])
             })?),
         };
+        let mut begun = None;
         let response = if method.policy.served_by() == ServedBy::Controller {
             match method.policy.audited {
                 true => self.local_audited(head, body, &method, deed).await,
@@ -131,15 +132,11 @@ impl Api {
                 (false, _) => {
                     deed.target = audit::target(&method, &opening.message);
                     let spec = forward::spec(&method, opening, &head.headers, &caller)?;
-                    let forwarding = forward::forward(&self.registry, &target.agent, spec);
-                    match method.policy.audited {
-                        false => forwarding.await,
-                        true => {
-                            deed.agent.clone_from(&target.agent);
-                            let begun = self.audit.begin(deed).await;
-                            ended(begun, forwarding.await)
-                        }
+                    if method.policy.audited {
+                        deed.agent.clone_from(&target.agent);
+                        begun = Some(self.audit.begin(deed).await);
                     }
+                    forward::forward(&self.registry, &target.agent, spec).await
                 }
                 (true, WithoutAgent::Unspecified) => Err(forward::agent_required()),
                 (true, without) => {
@@ -158,10 +155,14 @@ impl Api {
                 }
             }
         };
-        if permit.is_some() {
-            return response;
+        let response = response.map(|response| match permit {
+            Some(_) => response,
+            None => response.map(|body| until_drained(body, self.draining)),
+        });
+        match begun {
+            Some(begun) => ended(begun, response),
+            None => response,
         }
-        Ok(response?.map(|body| until_drained(body, self.draining)))
     }
 
     /// Answers a unary call by itself, and writes it down before the answer goes out.
@@ -179,11 +180,16 @@ impl Api {
             deed.agent = of_agent;
         }
         let body = Body::new(Full::new(framing::frame(&message)).map_err(|e| match e {}));
-        let response = self.local(Request::from_parts(head, body)).await?;
-        // tonic's answer to a failed unary call has its status in the head.
-        let end = framing::end_in(response.headers()).unwrap_or_default();
-        self.audit.done(deed, &end).await;
-        Ok(response)
+        let this = self.clone();
+        let work = async move {
+            let response = this.local(Request::from_parts(head, body)).await?;
+            // tonic's answer to a failed unary call has its status in the head.
+            let end = framing::end_in(response.headers()).unwrap_or_default();
+            this.audit.done(deed, &end).await;
+            Ok(response)
+        };
+        // A caller who goes meanwhile must not take the entry with him.
+        self.audit.whole(work).await?
     }
 
     async fn local(&self, request: Request<Body>) -> Result<Response<Body>, Status> {

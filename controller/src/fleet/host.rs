@@ -31,6 +31,7 @@ use crate::{
 };
 
 /// The controller as the link sees it.
+#[derive(Clone)]
 pub struct LinkHost {
     /// The live fleet.
     pub registry: Registry,
@@ -48,6 +49,9 @@ pub struct LinkHost {
 
 /// Largest event that is passed on, bytes: slow watchers hold thousands of them.
 const MAX_EVENT: usize = 64 * 1024;
+
+/// What the audit log calls the locking of an identity.
+const LOCK: &str = "LockAgent";
 
 const CLONED: &str =
     "two machines live on this identity: delete the agent and join each machine anew";
@@ -67,7 +71,7 @@ impl LinkHost {
         let deed = Deed {
             principal: "controller".to_owned(),
             address: record.address.clone(),
-            method: "LockAgent".to_owned(),
+            method: LOCK.to_owned(),
             agent: record.name.clone(),
             target: format!("id={}", record.id),
         };
@@ -78,6 +82,7 @@ impl LinkHost {
     }
 
     async fn refused(&self, agent_id: &str, refused: AgentRefused) -> Status {
+        tracing::warn!(agent = agent_id, why = ?refused, "an agent was refused");
         if matches!(refused, AgentRefused::Locked { newly: true, .. })
             && let Err(error) = self.lock(agent_id).await
         {
@@ -85,11 +90,8 @@ impl LinkHost {
         }
         refused.into()
     }
-}
 
-#[async_trait::async_trait]
-impl Host for LinkHost {
-    async fn enroll(
+    async fn enrolled(
         &self,
         request: EnrollRequest,
         from: SocketAddr,
@@ -113,7 +115,7 @@ impl Host for LinkHost {
         Ok(response)
     }
 
-    async fn renew(
+    async fn renewed(
         &self,
         peer: PeerIdentity,
         request: RenewRequest,
@@ -132,10 +134,10 @@ impl Host for LinkHost {
         renewed
     }
 
-    async fn admit(
+    async fn admitted(
         &self,
-        peer: &PeerIdentity,
-        hello: &Hello,
+        peer: PeerIdentity,
+        hello: Hello,
         from: SocketAddr,
     ) -> Result<Admission, Status> {
         let connection = Connection {
@@ -157,11 +159,43 @@ impl Host for LinkHost {
         let admission = Admission {
             epoch: record.epoch,
             name: record.name.clone(),
-            renew_after: self.renew_after(peer, now),
+            renew_after: self.renew_after(&peer, now),
             heartbeat: self.heartbeat,
         };
         self.registry.refresh(record);
         Ok(admission)
+    }
+}
+
+// What the store has done is done here too, and written down, where the agent hangs up meanwhile.
+#[async_trait::async_trait]
+impl Host for LinkHost {
+    async fn enroll(
+        &self,
+        request: EnrollRequest,
+        from: SocketAddr,
+    ) -> Result<EnrollResponse, Status> {
+        let this = self.clone();
+        self.audit.whole(async move { this.enrolled(request, from).await }).await?
+    }
+
+    async fn renew(
+        &self,
+        peer: PeerIdentity,
+        request: RenewRequest,
+    ) -> Result<RenewResponse, Status> {
+        let this = self.clone();
+        self.audit.whole(async move { this.renewed(peer, request).await }).await?
+    }
+
+    async fn admit(
+        &self,
+        peer: &PeerIdentity,
+        hello: &Hello,
+        from: SocketAddr,
+    ) -> Result<Admission, Status> {
+        let (this, peer, hello) = (self.clone(), peer.clone(), hello.clone());
+        self.audit.whole(async move { this.admitted(peer, hello, from).await }).await?
     }
 
     fn opened(&self, session: Arc<Session>) {

@@ -84,13 +84,47 @@ async fn an_edited_removed_or_cut_off_entry_is_named() {
         ("UPDATE audit SET principal = 'eve' WHERE sequence = 4", 4, "not as it was written"),
         ("UPDATE audit SET at = at + 1 WHERE sequence = 3", 3, "not as it was written"),
         ("DELETE FROM audit WHERE sequence = 2", 2, "missing"),
-        ("UPDATE audit SET hash = 'x' WHERE sequence = 1", 1, "not as it was written"),
+        // What cannot even be read is named too.
+        (
+            "UPDATE audit SET outcome = 1 << 40, agent = CAST(x'ff' AS TEXT) WHERE sequence = 1",
+            1,
+            "not as",
+        ),
     ] {
         sqlx::query(change).execute(&mut raw).await.unwrap();
         let verified = verify(&audit, Some(&last)).await;
         assert_eq!(verified.broken_sequence, broken, "{change}");
         assert!(verified.problem.contains(problem), "{}", verified.problem);
         assert_eq!(verified.entries, broken - 1);
+    }
+}
+
+#[tokio::test]
+async fn who_hangs_up_at_any_moment_is_written_down_with_an_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let audit = audit(directory.path()).await;
+    {
+        // Given up before the beginning is on the disk.
+        let mut begin = Box::pin(audit.begin(deed("begun")));
+        assert!(futures_util::poll!(&mut begin).is_pending());
+    }
+    {
+        let done = audit.clone();
+        let mut work = Box::pin(audit.whole(async move {
+            tokio::task::yield_now().await;
+            done.done(deed("done"), &End::default()).await;
+        }));
+        assert!(futures_util::poll!(&mut work).is_pending());
+    }
+    audit.close().await;
+    let told: Vec<_> =
+        entries(&audit).await.into_iter().map(|e| (e.agent.clone(), e.outcome(), e.code)).collect();
+    for entry in [
+        ("begun".to_owned(), AuditOutcome::Begun, 0),
+        ("begun".to_owned(), AuditOutcome::Failed, 1),
+        ("done".to_owned(), AuditOutcome::Done, 0),
+    ] {
+        assert!(told.contains(&entry), "{told:?}");
     }
 }
 
@@ -134,12 +168,27 @@ fn only_names_of_a_request_are_written_down() {
         ..Default::default()
     };
     let told = target(method, &request.encode_to_vec());
-    assert!(told.starts_with("name=db\n") && told.len() <= MAX_TARGET, "{told}");
+    assert!(told.starts_with(r#"name="db\n"#) && told.len() <= MAX_TARGET, "{told}");
     assert!(!told.contains("secret") && !told.contains("web-1"));
     let login = policies.get("/dockctl.v1.AuthService/Login").unwrap();
     let request =
         dockctl_api::v1::LoginRequest { username: "ada".into(), password: "secret".into() };
     assert_eq!(target(login, &request.encode_to_vec()), "username=ada");
+    // The value that counts for the host is the one that is told, whatever comes before it.
+    let stop = policies.get("/dockctl.v1.ContainerService/StopContainer").unwrap();
+    let named = |container: &str| dockctl_api::v1::StopContainerRequest {
+        container: container.into(),
+        ..Default::default()
+    };
+    let decoy = [named(&"x".repeat(600)).encode_to_vec(), named("db").encode_to_vec()].concat();
+    assert_eq!(target(stop, &decoy), "container=db");
+    assert_eq!(target(stop, &named("a image=b").encode_to_vec()), r#"container="a image=b""#);
+    let images = policies.get("/dockctl.v1.ImageService/SaveImages").unwrap();
+    let save = dockctl_api::v1::SaveImagesRequest {
+        images: vec!["a".into(), "b".into()],
+        ..Default::default()
+    };
+    assert_eq!(target(images, &save.encode_to_vec()), "images=a images=b");
     for garbage in [&b"\xff"[..], b"\x0a\xff", b"\x12\x02\xff\xfe"] {
         target(method, garbage);
     }

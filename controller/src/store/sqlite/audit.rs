@@ -17,7 +17,10 @@ pub(super) async fn append(
         .await
         .map_err(failed)?;
     let (last, hash) = match &last {
-        Some(row) => (row.get::<i64, _>("sequence"), row.get("hash")),
+        Some(row) => (
+            row.try_get::<i64, _>("sequence").map_err(failed)?,
+            row.try_get("hash").unwrap_or_default(),
+        ),
         None => (0, GENESIS.to_owned()),
     };
     let AuditEntry { sequence, record, hash } =
@@ -71,22 +74,25 @@ pub(super) async fn before(
     Ok(query.fetch_all(c).await.map_err(failed)?.iter().map(entry).collect())
 }
 
+/// A damaged row reads as one whose hash is wrong, so that it is named and not taken for a failing disk.
 fn entry(row: &SqliteRow) -> AuditEntry {
-    let number = |name: &str| row.get::<i64, _>(name).unsigned_abs();
+    let number = |name: &str| row.try_get::<i64, _>(name).unwrap_or_default().unsigned_abs();
+    let small = |name: &str| row.try_get::<i32, _>(name).unwrap_or_default();
+    let text = |name: &str| row.try_get::<String, _>(name).unwrap_or_default();
     AuditEntry {
         sequence: number("sequence"),
         record: AuditRecord {
-            at: row.get("at"),
-            principal: row.get("principal"),
-            address: row.get("address"),
-            method: row.get("method"),
-            agent: row.get("agent"),
-            target: row.get("target"),
-            outcome: row.get("outcome"),
-            code: row.get("code"),
-            reason: row.get("reason"),
+            at: row.try_get("at").unwrap_or_default(),
+            principal: text("principal"),
+            address: text("address"),
+            method: text("method"),
+            agent: text("agent"),
+            target: text("target"),
+            outcome: small("outcome"),
+            code: small("code"),
+            reason: text("reason"),
             begun: number("begun"),
         },
-        hash: row.get("hash"),
+        hash: text("hash"),
     }
 }

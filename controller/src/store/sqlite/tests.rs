@@ -160,7 +160,9 @@ async fn the_database_itself_refuses_to_change_the_audit_log() {
     let store = open(directory.path()).await;
     store.append_audit(AuditRecord::default()).await.unwrap();
     let mut raw = raw(directory.path()).await;
-    for change in ["UPDATE audit SET principal = 'eve'", "DELETE FROM audit"] {
+    let insert = "INSERT OR REPLACE INTO audit SELECT 1, at, 'eve', address, method, agent, target, outcome, \
+                  code, reason, begun, hash FROM audit";
+    for change in ["UPDATE audit SET principal = 'eve'", "DELETE FROM audit", insert] {
         let refused = sqlx::query(change).execute(&mut raw).await.unwrap_err();
         assert!(refused.to_string().contains("only added to"), "{refused}");
     }
