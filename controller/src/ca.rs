@@ -241,6 +241,7 @@ impl Authority {
 pub struct CertificateRequest {
     key: SubjectPublicKeyInfo,
     fingerprint: String,
+    asks_for_more: bool,
 }
 
 impl CertificateRequest {
@@ -270,7 +271,14 @@ impl CertificateRequest {
         request.verify_signature().map_err(|_| {
             CaError::BadRequest("the certificate request is not signed by its own key")
         })?;
-        Ok(Self { key: parsed, fingerprint: sha256_hex(key.raw) })
+        let asks_for_more = request.requested_extensions().is_some_and(|mut e| e.next().is_some());
+        Ok(Self { key: parsed, fingerprint: sha256_hex(key.raw), asks_for_more })
+    }
+
+    /// Whether it asks for anything but a certificate for its key: names, uses, to be an authority. None of it
+    /// would be given.
+    pub fn asks_for_more(&self) -> bool {
+        self.asks_for_more
     }
 
     /// SHA-256 of the public key (SubjectPublicKeyInfo, DER): 64 lower-case hex digits.

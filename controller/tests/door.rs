@@ -76,6 +76,19 @@ async fn every_rpc_of_the_controller_is_served() {
 }
 
 #[tokio::test]
+async fn both_versions_of_reflection_answer_who_is_logged_in() {
+    let world = World::new().await;
+    let user = world.user().await;
+    let bearer = format!("Bearer {}", user.token);
+    for version in ["v1", "v1alpha"] {
+        let path = format!("/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo");
+        let status = status_of(&world, &path, Some(&bearer)).await;
+        // The empty question that is asked is none that it knows.
+        assert_eq!(status.code(), Code::InvalidArgument, "{version}: {status}");
+    }
+}
+
+#[tokio::test]
 async fn forged_and_odd_credentials_are_refused() {
     let world = World::new().await;
     let user = world.user().await;

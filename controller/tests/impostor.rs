@@ -6,12 +6,12 @@
 mod common;
 
 use common::{
-    LIMIT, TestAgent, User, World, container, full_inventory,
+    LIMIT, TestAgent, User, World, container, csr, full_inventory,
     lies::{self, Lie},
     raw::{Raw, hello},
 };
 use dockctl_api::{
-    error::{reason, reason_of},
+    error::{metadata_of, reason, reason_of},
     link::v1::{
         CallResult, ConnectRequest, End, EnrollRequest, Hello, RenewRequest, ServeRequest,
         connect_request::Frame as Up,
@@ -257,7 +257,8 @@ async fn no_request_for_a_certificate_makes_it_anothers() {
     let mut link = liar.dial(&world).await;
     let key = liar.host.key.lock().unwrap().clone();
     for lie in victim.names() {
-        let mut requests = vec![RenewRequest { csr: csr_naming(&key, &lie) }];
+        let mut requests =
+            vec![RenewRequest { csr: csr(&key) }, RenewRequest { csr: csr_naming(&key, &lie) }];
         let each = lies::each_field::<RenewRequest>("dockctl.link.v1.RenewRequest", &lie);
         requests.extend(each.into_iter().map(|(_, request)| request));
         for request in requests {
@@ -273,10 +274,13 @@ async fn no_request_for_a_certificate_makes_it_anothers() {
         let fresh = || KeyPair::generate().unwrap().serialize_der();
         let honest = || EnrollRequest {
             token: secret.to_owned(),
-            csr: csr_naming(&fresh(), &lie),
+            csr: csr(&fresh()),
             name: format!("new-{}", dockctl_api::new_id()),
             ..Default::default()
         };
+        let naming = EnrollRequest { csr: csr_naming(&fresh(), &lie), ..honest() };
+        let refused = link.enroll(naming).await.unwrap_err();
+        assert_eq!(metadata_of(&refused, "field").as_deref(), Some("csr"));
         let mut requests = vec![honest()];
         for (_, lied) in lies::each_field::<EnrollRequest>("dockctl.link.v1.EnrollRequest", &lie) {
             // The lie in its field, honest in the others.

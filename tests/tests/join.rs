@@ -266,6 +266,7 @@ fn a_revoked_agent_is_cut_off_and_never_let_back_in() {
         again.wait_for_log("revoked").await?;
         again.wait_for_log(&format!("remove {}", agent.spec.data_dir.display())).await?;
         ensure!(again.stdout()?.is_empty(), "it said that it was ready");
+        controller.process.wait_for_log("an agent was refused").await?;
         ensure!(controller.agent_record("web-1").await?.state() == AgentState::Offline);
 
         // Nor does its name come free before it is deleted.

@@ -56,3 +56,23 @@ fn after_a_kill_9_it_comes_back_with_the_same_agent() {
         Ok(())
     });
 }
+
+#[test]
+fn logs_are_json_where_that_is_asked_for() {
+    scenario(async |world| {
+        let controller =
+            world.controller_with(&["--with-agent", "--log-json"], "127.0.0.1:0").await?;
+        embedded(&controller).await?;
+        let log = controller.process.log()?;
+        let mut targets = Vec::new();
+        for line in log.lines() {
+            let line: serde_json::Value = serde_json::from_str(line).context(line.to_owned())?;
+            ensure!(line["timestamp"].is_string() && line["level"].is_string(), "{line}");
+            targets.push(line["target"].to_string());
+        }
+        for part in ["controller", "agent"] {
+            ensure!(targets.iter().any(|t| t.contains(part)), "nothing from the {part}: {log}");
+        }
+        Ok(())
+    });
+}

@@ -68,7 +68,7 @@ impl Enroller {
     ) -> Result<EnrollResponse, Status> {
         names::agent_name(&request.name)?;
         names::labels(&request.labels)?;
-        let csr = CertificateRequest::parse(&request.csr).map_err(bad_request)?;
+        let csr = parsed(&request.csr)?;
         if request.token.len() > MAX_SECRET {
             return Err(EnrollRefused::TokenInvalid.into());
         }
@@ -120,7 +120,7 @@ impl Enroller {
         request: RenewRequest,
         now: SystemTime,
     ) -> Result<RenewResponse, Status> {
-        let csr = CertificateRequest::parse(&request.csr).map_err(bad_request)?;
+        let csr = parsed(&request.csr)?;
         let expires_at = unix_ms(now + self.ca.agent_lifetime());
         let agent = self
             .store
@@ -153,6 +153,18 @@ impl Enroller {
             ca: self.ca.certificate_der().to_vec().into(),
             lifetime_seconds: issued.not_after.duration_since(now).unwrap_or_default().as_secs(),
         })
+    }
+}
+
+/// A certificate request that asks for a certificate and nothing else.
+fn parsed(csr: &[u8]) -> Result<CertificateRequest, Status> {
+    let csr = CertificateRequest::parse(csr).map_err(bad_request)?;
+    match csr.asks_for_more() {
+        true => Err(bad_field(
+            "csr",
+            "a certificate request may ask for no extensions: the controller sets them",
+        )),
+        false => Ok(csr),
     }
 }
 

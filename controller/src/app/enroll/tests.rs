@@ -12,7 +12,7 @@ use dockctl_api::{
     v1::{CreateJoinTokenRequest, DeleteJoinTokenRequest},
 };
 use dockctl_link::identity::PeerIdentity;
-use rcgen::{CertificateParams, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 use tracing::subscriber::DefaultGuard;
 
 use super::*;
@@ -173,6 +173,9 @@ async fn each_refusal_has_its_reason_stores_nothing_and_warns_once() {
     let label = |key: &str, value: &str| HashMap::from([(key.to_owned(), value.to_owned())]);
     let mut cut = good.csr.to_vec();
     cut.pop();
+    let mut greedy = CertificateParams::default();
+    greedy.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let greedy = greedy.serialize_request(&key()).unwrap().der().to_vec();
     let cases = [
         ("TOKEN_INVALID", Code::Unauthenticated, now(), with(&|r| r.token = "guess".to_owned())),
         ("TOKEN_INVALID", Code::Unauthenticated, now(), with(&|r| r.token = String::new())),
@@ -197,6 +200,7 @@ async fn each_refusal_has_its_reason_stores_nothing_and_warns_once() {
         ),
         ("BAD_FIELD csr", Code::InvalidArgument, now(), with(&|r| r.csr = Vec::new().into())),
         ("BAD_FIELD csr", Code::InvalidArgument, now(), with(&|r| r.csr = cut.clone().into())),
+        ("BAD_FIELD csr", Code::InvalidArgument, now(), with(&|r| r.csr = greedy.clone().into())),
         (
             "BAD_FIELD csr",
             Code::InvalidArgument,
