@@ -72,8 +72,11 @@ impl Raw {
 
     /// The fault of an answer with this code, whose message follows.
     pub(super) async fn refused(&mut self, code: u16) -> Fault {
-        // An engine that took not all of an upload may break off behind its answer: the sentence counts.
-        while self.buffer.len() < MAX_LINE && self.fill().await.is_ok_and(|read| read > 0) {}
+        // An engine that waits for the rest of an upload leaves the connection open behind its answer; one that
+        // took not all of it may break off there. The sentence counts.
+        let length = self.field("content-length").and_then(|length| length.parse().ok());
+        let length = length.unwrap_or(MAX_LINE).min(MAX_LINE);
+        while self.buffer.len() < length && self.fill().await.is_ok_and(|read| read > 0) {}
         Fault::answer(code, &self.buffer)
     }
 
