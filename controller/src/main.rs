@@ -103,7 +103,10 @@ async fn work(serve: Serve) -> anyhow::Result<()> {
     })
     .await?;
     tracing::info!(api = %controller.api, agents = %controller.agents, metrics = %controller.metrics, "ready");
-    eprintln!("CA fingerprint (SHA-256): {}", controller.ca_fingerprint);
+    match serve.log_json {
+        true => tracing::info!(ca_fingerprint = controller.ca_fingerprint, "CA"),
+        false => eprintln!("CA fingerprint (SHA-256): {}", controller.ca_fingerprint),
+    }
     let agent = match serve.with_agent {
         true => Some(own_agent(&controller, &serve, shutdown.clone()).await?),
         false => None,
