@@ -36,6 +36,8 @@ use crate::{
 
 /// Connections at the same time; more wait to be accepted.
 const MAX_CONNECTIONS: usize = 256;
+/// How long a host may take to end a call whose client has gone.
+const LEAVING: Duration = Duration::from_secs(2);
 /// Messages on their way up.
 const QUEUE: usize = 2;
 /// The largest piece that is sent, bytes.
@@ -273,17 +275,22 @@ async fn through(
     let receiving = async {
         while let Some(piece) = down.message().await? {
             if to.write_all(&piece.data).await.is_err() {
-                return Ok(()); // The client is gone.
+                break; // The client is gone.
             }
         }
         let _ = to.shutdown().await;
-        Ok(())
+        Ok::<_, Error>(())
     };
     tokio::select! {
-        ended = receiving => ended,
-        () = sending => Ok(()),
-        () = gone => Ok(()),
+        ended = receiving => ended?,
+        () = sending => {}
+        () = gone => {}
     }
+    // What the client has sent is at its end now, upon which the host ends the call: an end in order, where to
+    // drop it would look like a fault.
+    let rest = async { while down.message().await.is_ok_and(|piece| piece.is_some()) {} };
+    let _ = tokio::time::timeout(LEAVING, rest).await;
+    Ok(())
 }
 
 /// Waits until the other side has closed its socket, and not only its sending half.

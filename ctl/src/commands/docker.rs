@@ -3,6 +3,7 @@
 
 use std::{io, os::unix::process::ExitStatusExt as _, process::ExitStatus};
 
+use dockctl_api::error::reason;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     process::{Child, Command},
@@ -90,11 +91,15 @@ pub(crate) async fn socket(ctx: &Ctx, args: args::DockerSocket) -> Result<()> {
             tunnel.url
         ));
     }
-    // It may be back later; until then its clients are told as well.
-    if let Err(error) = host::ping(ctx, &args.agent).await
-        && let Some(failure) = error.told()
-    {
-        ctx.term.notice(&format!("warning: {failure}"));
+    // One that is away may be back later; until then its clients are told as well.
+    match host::ping(ctx, &args.agent).await {
+        Err(error) if error.has_reason(reason::AGENT_NOT_FOUND) => return Err(error),
+        Err(error) => {
+            if let Some(failure) = error.told() {
+                ctx.term.notice(&format!("warning: {failure}"));
+            }
+        }
+        Ok(_) => {}
     }
     ctx.term.notice(&match args.ready {
         true => format!("ready {}", tunnel.url),
