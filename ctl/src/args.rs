@@ -79,7 +79,7 @@ pub(crate) struct Global {
     /// The configuration file, instead of ~/.config/dockctl/config.toml.
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// How long one call may take, for example 30s.
+    /// How long one call may take that is no stream, for example 30s.
     #[arg(long, global = true, value_name = "SPAN", value_parser = patience)]
     pub(crate) timeout: Option<Timeout>,
     /// The controller, instead of the one logged in to.
