@@ -97,6 +97,8 @@ stop() {
     "${SUDO[@]}" kill -TERM "$pid"
     gone() { ! ours_runs; }
     await 30 "dockerd to end" gone || "${SUDO[@]}" kill -KILL "$pid"
+    # A container that died with its engine may leave its network namespace mounted.
+    "${SUDO[@]}" umount "$run"/exec/netns/* 2>/dev/null || true
     "${SUDO[@]}" rm -rf "$run"
 }
 

@@ -93,7 +93,9 @@ fn bytes_are_exact_both_ways_and_each_direction_ends_alone() {
         // An idle one does not keep it from ending.
         running.signal(Signal::INT)?;
         ensure!(running.exit_code().await? == 0, "{}", running.tail());
-        ensure!(running.log()?.is_empty(), "{}", running.log()?);
+        // Nothing is told but tries before the servers in the container were there.
+        let log = running.log()?;
+        ensure!(log.lines().all(|line| line.contains("nothing listens there")), "{log}");
         Ok(())
     });
 }

@@ -15,6 +15,17 @@ labels = {"dockctl.test": prefix}
 common = {"image": image, "labels": labels, "network_mode": "none"}
 name = f"{prefix}-py"
 
+
+def printed(**what):
+    """What a container has printed, read after its end: the engine loses lines to who follows as it ends."""
+    made = client.containers.run(detach=True, **{**common, **what})
+    made.wait()
+    output = made.logs()
+    made.remove()
+    return output
+
+
+
 print("version", client.version()["Version"], client.ping(), client.info()["OSType"])
 
 since = int(time.time())
@@ -22,7 +33,7 @@ box = client.containers.run(
     command=["sh", "-c", "echo out; echo err >&2; exec sleep 100000"], detach=True, name=name, init=True, **common
 )
 print("list", [c.name for c in client.containers.list(filters={"label": f"dockctl.test={prefix}"}) if c.name == name])
-print("run", client.containers.run(command="echo hello", remove=True, **common))
+print("run", printed(command="echo hello"))
 try:
     client.containers.run(command="sh -c 'exit 3'", remove=True, **common)
 except docker.errors.ContainerError as error:
@@ -76,7 +87,7 @@ built, log = client.images.build(
     fileobj=context, custom_context=True, tag=f"{prefix}-py-built", labels=labels, nocache=True, rm=True
 )
 print("build", built.tags, [line["stream"] for line in log if "Step" in line.get("stream", "")])
-print("built", client.containers.run(**{**common, "image": built.tags[0]}, command="cat /f", remove=True))
+print("built", printed(image=built.tags[0], command="cat /f"))
 print("saved", sum(map(len, built.save())) > 1_000_000)
 client.images.remove(built.tags[0])
 
