@@ -1,9 +1,11 @@
 //! Where a flag's value comes from when it is not on the command line: a DOCKCTL_… variable or the
-//! configuration file's `[defaults]`. Both are for the flags that every command has, and for the few
-//! others that only change how something looks. Any other flag has a default only in the table of its
-//! own command, `[defaults.ps] all = true`: what is meant for one verb must not come true in another
-//! (`all` makes `system prune` remove every unused image). What answers a question in advance, or says
-//! what a changing verb works on, stands on the line or not at all.
+//! configuration file's `[defaults]`. The flags that every command has, and the few others that only
+//! change how something looks, have one name in all commands (DOCKCTL_OUTPUT, `output`). Any other flag
+//! has the name of its command before its own (DOCKCTL_PS_ALL, `[defaults.ps] all`): what is meant for one
+//! verb must not come true in another (`all` makes `system prune` remove every unused image). What
+//! selects that which a changing verb works on stands on the line or not at all.
+
+use std::collections::HashSet;
 
 use clap::{Arg, ArgAction, Command, builder::BoolishValueParser};
 use toml::{Table, Value};
@@ -34,7 +36,8 @@ pub(super) fn with_sources(root: Command, defaults: &Table) -> Result<Command, S
     }
     let globals: Vec<String> =
         root.get_arguments().filter_map(Arg::get_long).map(str::to_owned).collect();
-    Ok(apply(root, &Tables { defaults, globals }, None))
+    let sources = Sources { defaults, globals, variables: variables() };
+    Ok(apply(root, &sources, None, &[PREFIX.to_owned()]))
 }
 
 /// Whether a flag has one meaning, which changes nothing on a host.
@@ -62,7 +65,7 @@ fn check(within: &Command, table: &Table, path: &str) -> Result<(), String> {
             _ if !has(command, key) => {
                 return Err(format!("[defaults.{path}] has \"{key}\", which is no flag of it"));
             }
-            _ if is_never_assumed(command, key) => {
+            _ if is_never_assumed(key, has(command, "yes")) => {
                 return Err(format!(
                     "[defaults.{path}] has \"{key}\", which must be said on the command line"
                 ));
@@ -73,31 +76,55 @@ fn check(within: &Command, table: &Table, path: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a flag answers a question, or selects what a verb that asks works on.
-fn is_never_assumed(command: &Command, long: &str) -> bool {
-    matches!(long, "yes" | "force") || matches!(long, "label" | "on") && has(command, "yes")
+/// Whether a flag selects what a verb works on that `asks` before.
+fn is_never_assumed(long: &str, asks: bool) -> bool {
+    asks && matches!(long, "label" | "on")
 }
 
-struct Tables<'t> {
+/// How the names of variables begin.
+const PREFIX: &str = "DOCKCTL_";
+
+/// The variables that may give a flag its value. One that is set to nothing counts as one that is not set.
+fn variables() -> HashSet<String> {
+    let set = std::env::vars_os().filter(|(_, value)| !value.is_empty());
+    let names = set.filter_map(|(name, _)| name.into_string().ok());
+    names.filter(|name| name.starts_with(PREFIX)).collect()
+}
+
+struct Sources<'t> {
     defaults: &'t Table,
     /// The flags of every command.
     globals: Vec<String>,
+    variables: HashSet<String>,
 }
 
-fn apply(command: Command, tables: &Tables<'_>, own: Option<&Table>) -> Command {
+/// `own` is the command's table, none for the root; its variables begin with one of the `prefixes`.
+fn apply(
+    command: Command,
+    sources: &Sources<'_>,
+    own: Option<&Table>,
+    prefixes: &[String],
+) -> Command {
     let is_root = own.is_none();
     let noun = command.get_name().to_owned();
-    let command = command.mut_args(|arg| with_source(arg, tables, own));
+    let asks = has(&command, "yes");
+    let command = command.mut_args(|arg| with_source(arg, sources, own, prefixes, asks));
     command.mut_subcommands(|sub| {
-        let within = if is_root { Some(tables.defaults) } else { own };
+        let short = short(&noun, sub.get_name());
+        let within = if is_root { Some(sources.defaults) } else { own };
         let written = within.and_then(|within| table(within, &sub));
-        let own = match written {
-            Some(own) => own,
-            None if is_root => &EMPTY,
-            None => short(tables.defaults, &noun, sub.get_name()).unwrap_or(&EMPTY),
-        };
-        apply(sub, tables, Some(own))
+        let shorts = || short.and_then(|short| sources.defaults.get(short)?.as_table());
+        let own = written.or_else(shorts).unwrap_or(&EMPTY);
+        let long = prefixes.iter().map(|prefix| format!("{prefix}{}_", variable(sub.get_name())));
+        let short = short.map(|short| format!("{PREFIX}{}_", variable(short)));
+        let prefixes: Vec<String> = long.chain(short).collect();
+        apply(sub, sources, Some(own), &prefixes)
     })
+}
+
+/// A name as a variable's is written.
+fn variable(name: &str) -> String {
+    name.to_uppercase().replace('-', "_")
 }
 
 /// For commands that have no table.
@@ -109,38 +136,42 @@ fn table<'t>(within: &'t Table, command: &Command) -> Option<&'t Table> {
     names.find_map(|name| within.get(name).and_then(Value::as_table))
 }
 
-/// The table of the short name of a noun's verb.
-fn short<'t>(defaults: &'t Table, noun: &str, verb: &str) -> Option<&'t Table> {
-    if !matches!(noun, "container" | "images") {
-        return None;
-    }
-    let of =
-        SHORT.iter().find(|(n, v, _)| (*n, *v) == (noun, verb)).map_or(verb, |(.., short)| short);
-    defaults.get(of).and_then(Value::as_table)
+/// The short name of a noun's verb.
+fn short<'n>(noun: &str, verb: &'n str) -> Option<&'n str> {
+    let known = SHORT.iter().find(|(n, v, _)| (*n, *v) == (noun, verb)).map(|(.., short)| *short);
+    known.or_else(|| matches!(noun, "container" | "images").then_some(verb))
 }
 
-fn with_source(mut arg: Arg, tables: &Tables<'_>, own: Option<&Table>) -> Arg {
+fn with_source(
+    mut arg: Arg,
+    sources: &Sources<'_>,
+    own: Option<&Table>,
+    prefixes: &[String],
+    asks: bool,
+) -> Arg {
     let Some(long) = arg.get_long().map(str::to_owned) else { return arg };
     if matches!(arg.get_action(), ArgAction::Help | ArgAction::Version) {
         return arg;
     }
     // A command's own flag that stands before a global one of its name means something else: what
     // `save --output` writes is no format.
-    let is_global = tables.globals.contains(&long);
+    let is_global = sources.globals.contains(&long);
     let shared = if is_global { arg.is_global_set() } else { HARMLESS.contains(&long.as_str()) };
     if matches!(arg.get_action(), ArgAction::SetTrue) {
         arg = arg.value_parser(BoolishValueParser::new());
     }
-    if shared {
-        let variable = format!("DOCKCTL_{}", long.to_uppercase().replace('-', "_"));
-        // One that is set to nothing counts as one that is not set.
-        if std::env::var_os(&variable).is_some_and(|value| !value.is_empty()) {
+    if !sources.variables.is_empty() {
+        let name = variable(&long);
+        let own = prefixes.iter().filter(|_| !is_never_assumed(&long, asks));
+        let own = own.map(|prefix| format!("{prefix}{name}"));
+        let mut names = own.chain(shared.then(|| format!("{PREFIX}{name}")));
+        if let Some(name) = names.find(|name| sources.variables.contains(name)) {
             // Hidden, since help would otherwise print the variables' values, a token among them.
-            arg = arg.env(variable).hide_env(true);
+            arg = arg.env(name).hide_env(true);
         }
     }
     let own = own.and_then(|own| own.get(&long));
-    match own.or_else(|| tables.defaults.get(&long).filter(|_| shared)) {
+    match own.or_else(|| sources.defaults.get(&long).filter(|_| shared)) {
         None | Some(Value::Table(_)) => arg,
         Some(Value::Array(values)) => {
             arg.default_values(values.iter().map(text).collect::<Vec<_>>())

@@ -90,11 +90,6 @@ fn what_cannot_be_a_default_is_told() {
         ("name = \"x\"", "which not every command means alike"),
         ("[psst]\nall = true", "the table \"psst\", which is no command"),
         ("[ps]\nvolumes = true", "[defaults.ps] has \"volumes\", which is no flag of it"),
-        (
-            "[system.prune]\nforce = true",
-            "[defaults.system.prune] has \"force\", which must be said",
-        ),
-        ("[stop]\nyes = true", "must be said on the command line"),
         ("[stop]\nlabel = \"a=b\"", "must be said on the command line"),
         ("[rm]\non = \"web-*\"", "must be said on the command line"),
     ] {

@@ -429,7 +429,7 @@ async fn a_terminal_gets_colours_but_no_escapes_of_containers() {
 }
 
 #[tokio::test]
-async fn global_flags_can_be_variables_and_others_cannot() {
+async fn flags_can_be_variables_a_commands_own_with_its_name() {
     let fake = Fake::start().await;
     let dir = tempfile::tempdir().unwrap();
     let mut command = dockctl(&dir.path().join("none.toml"), "ps");
@@ -444,8 +444,25 @@ async fn global_flags_can_be_variables_and_others_cannot() {
     assert_eq!(code(&output), 2, "{}", err(&output));
     assert!(err(&output).contains("requires at least 1 argument"), "{}", err(&output));
     assert!(fake.state.acted.lock().unwrap().is_empty());
+    command.env("DOCKCTL_PS_ON", "web-2").env("DOCKCTL_LOGS_TAIL", "no number");
+    let output = command.output().await.unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let agents = json.as_array().unwrap().iter().map(|row| row["agent"].as_str());
+    assert!(agents.clone().count() > 0 && agents.clone().all(|agent| agent == Some("web-2")));
+    stop.env("DOCKCTL_STOP_ON", "web-2").env("DOCKCTL_STOP_YES", "1");
+    let output = stop.output().await.unwrap();
+    assert!(err(&output).contains("requires at least 1 argument"), "{}", err(&output));
     let output = command.env("DOCKCTL_OUTPUT", "xml").output().await.unwrap();
     assert_eq!(code(&output), 2);
+    // The long name of a verb is the same verb, and the line wins.
+    for (line, expected) in [("ps", 0), ("container ls", 0), ("ps --format {{.Names}}", 1)] {
+        let mut command = dockctl(&dir.path().join("none.toml"), line);
+        command.env("DOCKCTL_URL", &fake.url).env("DOCKCTL_TOKEN", TOKEN);
+        let output = command.env("DOCKCTL_PS_FORMAT", "{{.ID}}").output().await.unwrap();
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        let names = told.lines().filter(|line| line.contains("app")).count();
+        assert!(code(&output) == 0 && (names > 0) == (expected > 0), "{line}: {told}");
+    }
 }
 
 /// Logs in with the password on stdin.
