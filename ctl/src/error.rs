@@ -163,7 +163,8 @@ impl Error {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Names of files and of what others made are in it, and a person may read it at a terminal.
-        if let Some(about) = &self.about {
+        let begins = |about: &&String| self.message.starts_with(&format!("{about} "));
+        if let Some(about) = self.about.as_ref().filter(|about| !begins(about)) {
             write!(f, "{}: ", clean(about))?;
         }
         f.write_str(&clean(&self.message))?;

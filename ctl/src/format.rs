@@ -15,6 +15,7 @@ use unicode_width::UnicodeWidthStr;
 use crate::{
     error::{Error, Result},
     moment,
+    output::clean,
 };
 use eval::Eval;
 use parse::Node;
@@ -161,9 +162,21 @@ impl Template {
 
     fn run(&self, eval: &mut Eval<'_>) -> Result<()> {
         let root = eval.root;
-        eval.run(&self.nodes, root)
-            .map_err(|why| Error::usage(format!("failed to execute template: {why}")))
+        eval.run(&self.nodes, root).map_err(|why| {
+            let is_missing = why.contains(eval::MISSING);
+            let error = Error::usage(format!("failed to execute template: {why}"));
+            match root {
+                Value::Object(fields) if is_missing => error.hint(known(fields)),
+                _ => error,
+            }
+        })
     }
+}
+
+/// The names that a template can use.
+fn known(fields: &Map<String, Value>) -> String {
+    let names: Vec<String> = fields.keys().map(|name| format!(".{}", clean(name))).collect();
+    format!("there are {}", names.join(" "))
 }
 
 /// JSON as docker's rows are written, fit for a web page.
@@ -309,7 +322,8 @@ mod tests {
         );
         assert!(Template::of_list(Some("table")).unwrap().is_none());
         let unknown = Template::of_list(Some("{{.Foo}}")).unwrap().unwrap().rows(&columns, &rows);
-        assert!(told(&unknown.unwrap_err()).contains("Foo"));
+        let told = told(&unknown.unwrap_err());
+        assert!(told.contains("\"Foo\"") && told.contains("there are .ID .Names"), "{told}");
     }
 
     proptest! {

@@ -1,6 +1,8 @@
 //! From a reference to the container it stands for, and from a bare failure to one that says what to do.
 //! A host given is taken at its word; without one the fleet's inventory must have just one match.
 
+use std::time::Duration;
+
 use dockctl_api::{
     error::reason,
     v1::{
@@ -22,6 +24,8 @@ use crate::{
 
 /// Containers on one page of a fleet list.
 const PAGE: u32 = 2_000;
+/// When a container that is not in the fleet's list is looked for again.
+const BEHIND: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(300)];
 /// Candidates and suggestions listed at most.
 const MANY: usize = 20;
 
@@ -57,7 +61,15 @@ pub(crate) async fn resolve(session: &Session, wanted: &Ref) -> Result<Target> {
         container: container.clone(),
         ..ListContainersRequest::default()
     };
-    let found = list(session, request).await?.containers;
+    let mut found = list(session, request.clone()).await?.containers;
+    // One that was made a moment ago: the fleet's list is a little behind the engines.
+    for wait in BEHIND {
+        if !found.is_empty() {
+            break;
+        }
+        tokio::time::sleep(wait).await;
+        found = list(session, request.clone()).await?.containers;
+    }
     // As the engine does: a whole name or id counts more than the beginning of an id.
     let is_exact = |c: &&Container| c.name == container || c.id == container;
     let exact: Vec<&Container> = found.iter().filter(is_exact).collect();

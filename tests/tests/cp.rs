@@ -310,6 +310,9 @@ fn stdin_stdout_and_host_to_host_carry_the_same_tree() {
         let upload = ["cp", &place.display().to_string(), &format!("web-1/{from}:/nothing/f")];
         let said = dockctl.run(&upload).await?.failed(4)?;
         ensure!(said.contains("Could not find the file /nothing"), "{said}");
+        let upload = ["cp", &place.display().to_string(), &format!("web-1/{from}:/t/file/x")];
+        let said = dockctl.run(&upload).await?.failed(1)?;
+        ensure!(said.contains("not a directory"), "{said}");
         let upload = ["cp", "-", &format!("web-1/{from}:/t/file")];
         let said = dockctl.run_with_input(&upload, &printed.stdout).await?.failed(1)?;
         ensure!(said.contains("must be a directory"), "{said}");

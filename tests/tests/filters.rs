@@ -134,7 +134,10 @@ fn the_fleet_is_filtered_by_what_its_list_tells() {
         let agents = dockctl.ok(&["ps", "-f", &own, "--format", "{{.Agent}}/{{.Names}}"]).await?;
         let wanted = format!("web-1/{0}\nweb-2/{0}\n", up.name);
         ensure!(agents == wanted, "{agents}");
-        for words in [&["ps", "-f", "volume=x"][..], &["ps", "-s"], &["images", "-f", "since=x"]] {
+        let said = dockctl.run(&["ps", "-f", "status=bogus"]).await?.failed(2)?;
+        ensure!(said.contains("Invalid filter 'status=bogus'"), "{said}");
+        for words in [&["ps", "-f", "ancestor=x"][..], &["ps", "-s"], &["images", "-f", "since=x"]]
+        {
             let said = dockctl.run(words).await?.failed(2)?;
             ensure!(said.contains("needs --on HOST"), "{said}");
         }

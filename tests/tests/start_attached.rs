@@ -51,7 +51,8 @@ fn a_shell_that_was_left_can_be_come_back_to() {
         let _agent = world.agent(&controller, "web-1").await?;
         let (docker, dockctl) = (world.docker(), controller.dockctl().await?);
         let name = created(&docker, &["-it"], "shell", "exec sh").await?;
-        let start = ["start", "-ai", "--detach-keys", "ctrl-x", &name];
+        let reference = format!("web-1/{name}");
+        let start = ["start", "-ai", "--detach-keys", "ctrl-x", &reference];
         for _ in 0..2 {
             let mut terminal = Terminal::start(&dockctl.command(&start)?, 33, 101)?;
             terminal.wait_for("# ").await?;

@@ -44,18 +44,22 @@ impl Engine {
     /// Tells what is at a path in a container. Errors: NOT_FOUND where nothing is.
     pub async fn stat_path(&self, container: &str, path: &str) -> Result<PathStat, Status> {
         let url = self.archive_url(container, path, "").await?;
-        let told = |fault: Fault| match fault {
-            // The answer to HEAD has no room for a sentence.
-            Fault::Answer { code: 404, message, .. } if message.is_empty() => status(
+        let told = |fault: Fault| self.wire.status(&fault, Call::on(HEAD, container));
+        // The answer to HEAD has no room for a sentence.
+        match Raw::request(&self.wire, "HEAD", &url, self.limit).await {
+            Ok(raw) => stat(&raw).map_err(told),
+            Err(Fault::Answer { code: 404, message, .. }) if message.is_empty() => Err(status(
                 Code::NotFound,
                 reason::NOT_FOUND,
                 format!("Could not find the file {path} in container {container}"),
                 &[("call", HEAD)],
-            ),
-            fault => self.wire.status(&fault, Call::on(HEAD, container)),
-        };
-        let raw = Raw::request(&self.wire, "HEAD", &url, self.limit).await.map_err(told)?;
-        stat(&raw).map_err(told)
+            )),
+            Err(fault) if matches!(&fault, Fault::Answer { message, .. } if message.is_empty()) => {
+                let why = self.read_archive(container, path).await.err();
+                Err(why.unwrap_or_else(|| told(fault)))
+            }
+            Err(fault) => Err(told(fault)),
+        }
     }
 
     /// Opens the archive of a path in a container: what is there, and the archive in pieces. The stream ends

@@ -15,6 +15,9 @@ pub(crate) enum Agents {
         /// Only names.
         #[arg(short, long)]
         quiet: bool,
+        /// "json", "table TEMPLATE" or a Go template: {{.Name}} {{.State}}.
+        #[arg(long, value_name = "FORMAT")]
+        format: Option<String>,
     },
     /// Show all of one agent.
     Show {

@@ -8,7 +8,7 @@ pub(crate) struct Docker {
     /// The agent.
     pub(crate) agent: String,
     /// What docker gets, for example compose up -d.
-    #[arg(last = true, required = true, value_name = "DOCKER-ARGS")]
+    #[arg(required = true, trailing_var_arg = true, value_name = "-- DOCKER-ARGS")]
     pub(crate) words: Vec<OsString>,
 }
 

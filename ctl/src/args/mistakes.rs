@@ -13,6 +13,31 @@ use crate::{
     output::clean,
 };
 
+/// Docker's commands that have no twin here, since docker itself can be had on any host.
+const DOCKERS_OWN: [&str; 16] = [
+    "builder",
+    "buildx",
+    "checkpoint",
+    "compose",
+    "config",
+    "context",
+    "manifest",
+    "node",
+    "plugin",
+    "scout",
+    "search",
+    "secret",
+    "service",
+    "stack",
+    "swarm",
+    "trust",
+];
+
+/// Whether a word may be another one mistyped: two letters in a short one differ too much.
+fn is_near(wrong: &str, near: &str) -> bool {
+    strsim::damerau_levenshtein(wrong, near) <= if wrong.chars().count() > 4 { 2 } else { 1 }
+}
+
 /// What to say of a line that the parser refused.
 pub(super) fn explain(error: &clap::Error, mut root: Command, words: &[OsString]) -> Error {
     let path = path(root.clone(), words);
@@ -28,10 +53,21 @@ pub(super) fn explain(error: &clap::Error, mut root: Command, words: &[OsString]
     let usage = leaf.render_usage().to_string().replace("\n       ", "\n        ");
     let usage = usage.replacen("Usage: ", "Usage:  ", 1);
     let mut text = format!("{usage}\n\nSee '{name} --help'.");
-    for kind in [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand] {
-        if let Some(near) = strings(error, kind).first() {
+    for (kind, wrong) in [
+        (ContextKind::SuggestedArg, ContextKind::InvalidArg),
+        (ContextKind::SuggestedSubcommand, ContextKind::InvalidSubcommand),
+    ] {
+        let wrong = strings(error, wrong);
+        let is_near = |near: &&String| wrong.iter().any(|wrong| is_near(before_value(wrong), near));
+        if let Some(near) = strings(error, kind).iter().find(is_near) {
             text.push_str(&format!("\nDid you mean {near}?"));
         }
+    }
+    if let [own] = strings(error, ContextKind::InvalidSubcommand).as_slice()
+        && path.is_empty()
+        && DOCKERS_OWN.contains(&own.as_str())
+    {
+        text.push_str(&format!("\ndocker's own, on any host: dockctl docker HOST -- {own} ..."));
     }
     let told = Error::usage(sentence).used(text);
     let path: Vec<&str> = path.iter().map(String::as_str).collect();

@@ -100,6 +100,31 @@ fn what_cannot_be_a_default_is_told() {
 }
 
 #[test]
+fn only_what_is_near_is_suggested_and_dockers_own_is_told() {
+    for (line, says) in [
+        ("dockctl pss", Some("Did you mean ps?")),
+        ("dockctl contaner ls", Some("Did you mean container?")),
+        ("dockctl nonsense", None),
+        ("dockctl compose up", Some("dockctl docker HOST -- compose ...")),
+    ] {
+        let (said, code) = mistake(line, "");
+        assert!(says.is_none_or(|says| said.contains(says)), "{said}");
+        assert_eq!(
+            (said.contains("Did you mean"), code),
+            (says.is_some_and(|s| s.starts_with('D')), 2),
+            "{said}"
+        );
+    }
+    for line in ["dockctl docker web-1 -- ps -a", "dockctl docker web-1 ps -a"] {
+        let Command::Docker(docker) = args(line, "").unwrap().command else { panic!() };
+        assert_eq!(
+            (docker.agent.as_str(), docker.words),
+            ("web-1", vec!["ps".into(), "-a".into()])
+        );
+    }
+}
+
+#[test]
 fn a_verbs_own_timeout_is_its_own() {
     let stop = |line: &str| match args(line, "").unwrap() {
         Args { command: Command::Stop(stop) | Command::Restart(stop), global } => {

@@ -23,10 +23,10 @@ const STOP_PATIENCE: Duration = Duration::from_secs(600);
 /// As long as the agent takes "for ever" to be.
 const FOR_EVER: Duration = Duration::from_secs(86_400);
 
-const START: Verb = Verb { name: "start", past: "started", is_for: |c| !is_up(c) };
-const STOP: Verb = Verb { name: "stop", past: "stopped", is_for: is_up };
-const RESTART: Verb = Verb { name: "restart", past: "restarted", is_for: is_up };
-const KILL: Verb = Verb { name: "kill", past: "killed", is_for: is_up };
+const START: Verb = Verb { is_for: |c| !is_up(c), ..Verb::new("start", "started") };
+const STOP: Verb = Verb { is_for: is_up, ..Verb::new("stop", "stopped") };
+const RESTART: Verb = Verb { is_for: is_up, ..Verb::new("restart", "restarted") };
+const KILL: Verb = Verb { is_for: is_up, ..Verb::new("kill", "killed") };
 
 /// `dockctl start REF...`.
 pub(crate) async fn start(ctx: &Ctx, args: Start) -> Result<()> {

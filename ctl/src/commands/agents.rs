@@ -12,6 +12,7 @@ use super::{Ctx, label, labels};
 use crate::{
     args::{Agents, Format},
     error::{Error, Exit, Result},
+    format::{Row, Template},
     moment,
     output::{
         clean, human, json,
@@ -25,7 +26,10 @@ use crate::{
 /// `dockctl agents ...`, but for its tokens.
 pub(crate) async fn run(ctx: &Ctx, args: Agents) -> Result<()> {
     match args {
-        Agents::Ls { selector, quiet } => ls(ctx, &selector.unwrap_or_default(), quiet).await,
+        Agents::Ls { selector, quiet, format } => {
+            let template = Template::of_list(format.as_deref())?;
+            ls(ctx, &selector.unwrap_or_default(), quiet, template).await
+        }
         Agents::Show { agent } => {
             let asking = resolve::agent(&ctx.session, &agent);
             let shown = ctx.wait("asking the controller", asking).await;
@@ -41,8 +45,13 @@ pub(crate) async fn run(ctx: &Ctx, args: Agents) -> Result<()> {
     }
 }
 
-async fn ls(ctx: &Ctx, selector: &str, quiet: bool) -> Result<()> {
+async fn ls(ctx: &Ctx, selector: &str, quiet: bool, template: Option<Template>) -> Result<()> {
     let list = ctx.wait("listing agents", resolve::agents(&ctx.session, selector)).await?;
+    if let Some(template) = template.filter(|_| !quiet) {
+        let now = moment::now();
+        let rows: Vec<Row> = list.iter().map(|agent| row(agent, now)).collect();
+        return ctx.print_made(template.rows(&COLUMNS, &rows)?);
+    }
     ctx.show_list("Agent", &list, || match quiet {
         true => list.iter().map(|a| clean(&a.name) + "\n").collect(),
         false => table(&list, moment::now()).show(ctx.term),
@@ -146,9 +155,9 @@ fn news(
         true => ("deleted".to_owned(), Style::Dim),
         false => state(&agent, moment::now()),
     };
-    // Without times, which differ although nothing has happened.
-    let what =
-        format!("{} {:?} {} {}", agent.state, agent.engine, note(&agent), shown_labels(&agent));
+    // Without times, which differ although nothing has happened; a line does not tell the engine either.
+    let engine = agent.engine.as_ref().filter(|_| ctx.format != Format::Table);
+    let what = format!("{} {engine:?} {} {}", agent.state, note(&agent), shown_labels(&agent));
     let before = match message.deleted {
         true => known.remove(&agent.id),
         false => known.insert(agent.id.clone(), what.clone()),
@@ -177,31 +186,51 @@ async fn explained<T>(ctx: &Ctx, agent: &str, result: Result<T>) -> Result<T> {
     }
 }
 
+/// What a list shows of an agent: the names that templates have for it and its headers.
+const COLUMNS: [(&str, &str); 10] = [
+    ("Name", "NAME"),
+    ("State", "STATE"),
+    ("Engine", "ENGINE"),
+    ("Containers", "CONTAINERS"),
+    ("RoundTrip", "ROUND TRIP"),
+    ("Version", "VERSION"),
+    ("Labels", "LABELS"),
+    ("Note", "NOTE"),
+    ("ID", "ID"),
+    ("Address", "ADDRESS"),
+];
+/// As many of them are in the table that is shown unasked.
+const SHOWN: usize = 8;
+
+fn cells(agent: &Agent, now: i64) -> [String; COLUMNS.len()] {
+    let engine = agent.engine.as_ref().filter(|e| e.available);
+    [
+        agent.name.clone(),
+        state(agent, now).0,
+        engine.map(|e| e.version.clone()).unwrap_or_default(),
+        format!("{}/{}", agent.containers_running, agent.containers_total),
+        human::millis(agent.round_trip.as_ref()),
+        agent.version.clone(),
+        labels(&agent.labels),
+        note(agent),
+        agent.id.clone(),
+        agent.address.clone(),
+    ]
+}
+
+fn row(agent: &Agent, now: i64) -> Row {
+    let mut cells = cells(agent, now).into_iter();
+    Row::new(COLUMNS.map(|(name, _)| (name, cells.next().unwrap_or_default())), &agent.labels)
+}
+
 fn table(agents: &[Agent], now: i64) -> Table {
-    let mut table = Table::new(&[
-        "NAME",
-        "STATE",
-        "ENGINE",
-        "CONTAINERS",
-        "ROUND TRIP",
-        "VERSION",
-        "LABELS",
-        "NOTE",
-    ])
-    .giving_way(&[6, 7]);
+    let headers = COLUMNS.map(|(_, header)| header);
+    let mut table = Table::new(&headers[..SHOWN]).giving_way(&[6, 7]);
     for agent in agents {
-        let (state, style) = state(agent, now);
-        let engine = agent.engine.as_ref().filter(|e| e.available);
-        table.row(vec![
-            agent.name.as_str().into(),
-            Cell::styled(state, style),
-            engine.map(|e| e.version.as_str()).unwrap_or_default().into(),
-            format!("{}/{}", agent.containers_running, agent.containers_total).into(),
-            human::millis(agent.round_trip.as_ref()).into(),
-            agent.version.as_str().into(),
-            labels(&agent.labels).into(),
-            note(agent).into(),
-        ]);
+        let mut cells: Vec<Cell> =
+            cells(agent, now).into_iter().take(SHOWN).map(Cell::from).collect();
+        cells[1].style(state(agent, now).1);
+        table.row(cells);
     }
     table
 }
@@ -332,6 +361,14 @@ mod tests {
             ..Agent::default()
         };
         [connected, offline]
+    }
+
+    #[test]
+    fn the_list_can_be_a_template() {
+        let template = Template::of_list(Some("{{.Name}} {{.State}} {{.Label \"env\"}}")).unwrap();
+        let rows = agents().map(|agent| row(&agent, 220));
+        let text = template.unwrap().rows(&COLUMNS, &rows).unwrap();
+        assert_eq!(text, "web-1 connected prod\nweb-9 offline 2m \n");
     }
 
     #[test]

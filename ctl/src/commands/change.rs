@@ -29,10 +29,10 @@ use crate::{
 };
 
 const PAUSE: Verb =
-    Verb { name: "pause", past: "paused", is_for: |c| is_up(c) && c.state != "paused" };
-const UNPAUSE: Verb = Verb { name: "unpause", past: "unpaused", is_for: |c| c.state == "paused" };
-const RM: Verb = Verb { name: "rm", past: "removed", is_for: |_| true };
-const UPDATE: Verb = Verb { name: "update", past: "updated", is_for: |_| true };
+    Verb { is_for: |c| is_up(c) && c.state != "paused", ..Verb::new("pause", "paused") };
+const UNPAUSE: Verb = Verb { is_for: |c| c.state == "paused", ..Verb::new("unpause", "unpaused") };
+const RM: Verb = Verb { otherwise: "-f removes those that run, too", ..Verb::new("rm", "removed") };
+const UPDATE: Verb = Verb::new("update", "updated");
 
 /// `dockctl pause REF...`.
 pub(crate) async fn pause(ctx: &Ctx, many: Many) -> Result<()> {

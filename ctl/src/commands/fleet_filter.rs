@@ -14,8 +14,8 @@ use crate::{
 pub(super) struct Filters(Vec<(String, Vec<String>)>);
 
 impl Filters {
-    /// Reads "name=value" texts; those with names besides `known` are refused.
-    pub(super) fn read(texts: &[String], known: &[&str]) -> Result<Self> {
+    /// Reads "name=value" texts; what is not known here is refused.
+    pub(super) fn read(texts: &[String], known: &Known) -> Result<Self> {
         let mut all: Vec<(String, Vec<String>)> = Vec::new();
         for text in texts {
             let parts = text.split_once('=').filter(|(name, _)| !name.trim().is_empty());
@@ -26,8 +26,12 @@ impl Filters {
                 ))
             })?;
             let (name, value) = (name.trim().to_lowercase(), value.trim().to_owned());
-            if !known.contains(&name.as_str()) {
+            if known.host.contains(&name.as_str()) {
                 return Err(needs_host(&name));
+            }
+            let values = known.here.iter().find(|(known, _)| *known == name).map(|(_, v)| *v);
+            if values.is_none_or(|v| !v.is_empty() && !v.contains(&value.as_str())) {
+                return Err(invalid(text, known, values.unwrap_or_default()));
             }
             match all.iter_mut().find(|(known, _)| *known == name) {
                 Some((_, values)) => values.push(value),
@@ -46,13 +50,41 @@ impl Filters {
     }
 }
 
+/// What can be filtered by: over the fleet, with its values where only these make sense, and at a host only.
+pub(super) struct Known {
+    here: &'static [(&'static str, &'static [&'static str])],
+    host: &'static [&'static str],
+}
+
+/// Docker's sentence for a filter that makes no sense, and what would.
+fn invalid(text: &str, known: &Known, values: &[&str]) -> Error {
+    let names = || known.here.iter().map(|(name, _)| *name).chain(known.host.iter().copied());
+    let good = match values {
+        [] => names().collect::<Vec<_>>().join(", "),
+        values => values.join(", "),
+    };
+    Error::usage(format!("Invalid filter '{}'", clean(text))).hint(format!("there are {good}"))
+}
+
 fn needs_host(name: &str) -> Error {
     Error::usage(format!("filter {:?} needs --on HOST", clean(name)))
         .hint("the fleet's list does not tell it; a host's engine does")
 }
 
 /// What a fleet's containers can be filtered by.
-pub(super) const CONTAINERS: [&str; 6] = ["status", "name", "id", "label", "exited", "network"];
+pub(super) const CONTAINERS: Known = Known {
+    here: &[
+        ("status", &["created", "restarting", "running", "removing", "paused", "exited", "dead"]),
+        ("health", &["starting", "healthy", "unhealthy", "none"]),
+        ("name", &[]),
+        ("id", &[]),
+        ("label", &[]),
+        ("exited", &[]),
+        ("network", &[]),
+        ("volume", &[]),
+    ],
+    host: &["ancestor", "before", "since", "publish", "expose", "isolation", "is-task"],
+};
 
 /// Whether a container fits.
 pub(super) fn container(filters: &Filters, c: &Container) -> bool {
@@ -62,12 +94,23 @@ pub(super) fn container(filters: &Filters, c: &Container) -> bool {
         "id" => c.id.starts_with(value),
         "label" => label_fits(value, &c.labels),
         "network" => c.networks.iter().any(|network| network == value),
+        "volume" => c.mounts.iter().any(|mount| mount == value),
+        "health" => health(&c.status) == value,
         "exited" => {
             let code = c.status.strip_prefix("Exited (").and_then(|rest| rest.split_once(')'));
             code.is_some_and(|(code, _)| code == value)
         }
         _ => false,
     })
+}
+
+/// A container's health, which its status tells.
+fn health(status: &str) -> &str {
+    let noted = status.rsplit_once('(').and_then(|(_, note)| note.strip_suffix(')'));
+    match noted.map(|note| note.trim_start_matches("health: ")) {
+        Some(health @ ("starting" | "healthy" | "unhealthy")) => health,
+        _ => "none",
+    }
 }
 
 /// Refuses names that are patterns, which the engine reads as regular expressions.
@@ -101,7 +144,10 @@ fn name_fits(wanted: &str, name: &str) -> bool {
 }
 
 /// What a fleet's images can be filtered by.
-pub(super) const IMAGES: [&str; 3] = ["dangling", "label", "reference"];
+pub(super) const IMAGES: Known = Known {
+    here: &[("dangling", &["true", "1", "false", "0"]), ("label", &[]), ("reference", &[])],
+    host: &["before", "since", "until"],
+};
 
 /// Whether an image fits.
 pub(super) fn image(filters: &Filters, image: &Image) -> bool {
@@ -123,8 +169,18 @@ pub(super) fn reference_fits(wanted: &str, name: &str) -> bool {
 }
 
 /// What events can be filtered by, of one host or all.
-pub(super) const EVENTS: [&str; 7] =
-    ["type", "event", "container", "image", "label", "volume", "network"];
+pub(super) const EVENTS: Known = Known {
+    here: &[
+        ("type", &[]),
+        ("event", &[]),
+        ("container", &[]),
+        ("image", &[]),
+        ("label", &[]),
+        ("volume", &[]),
+        ("network", &[]),
+    ],
+    host: &[],
+};
 
 /// Whether an event fits.
 pub(super) fn event(filters: &Filters, event: &Event) -> bool {
@@ -155,7 +211,7 @@ pub(super) fn event(filters: &Filters, event: &Event) -> bool {
 mod tests {
     use super::*;
 
-    fn read(texts: &[&str], known: &[&str]) -> Result<Filters> {
+    fn read(texts: &[&str], known: &Known) -> Result<Filters> {
         Filters::read(&texts.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>(), known)
     }
 
@@ -168,6 +224,7 @@ mod tests {
             status: "Exited (3) 5 minutes ago".to_owned(),
             labels: [("a".to_owned(), "b".to_owned()), ("c".to_owned(), String::new())].into(),
             networks: vec!["net".to_owned()],
+            mounts: vec!["data".to_owned()],
             ..Container::default()
         };
         for (texts, fits) in [
@@ -181,10 +238,26 @@ mod tests {
             (&["name=^eb"], false),
             (&["label=a", "label=a=b"], true),
             (&["label=a", "label=d"], false),
+            (&["volume=data", "health=none"], true),
+            (&["volume=dat"], false),
+            (&["health=healthy"], false),
         ] {
             assert_eq!(container(&read(texts, &CONTAINERS).unwrap(), &c), fits, "{texts:?}");
         }
-        for (bad, why) in [("volume=v", "needs --on HOST"), ("status", "bad format of filter")] {
+        for (status, wanted) in [
+            ("Up 5 minutes (healthy)", "healthy"),
+            ("Up 2 seconds (health: starting)", "starting"),
+            ("Up 3 hours (unhealthy)", "unhealthy"),
+            ("Up 3 hours (Paused)", "none"),
+        ] {
+            assert_eq!(health(status), wanted, "{status}");
+        }
+        for (bad, why) in [
+            ("ancestor=v", "needs --on HOST"),
+            ("status", "bad format of filter"),
+            ("status=bogus", "Invalid filter 'status=bogus'"),
+            ("colour=red", "Invalid filter 'colour=red'"),
+        ] {
             let error = read(&[bad], &CONTAINERS).unwrap_err().told().unwrap().to_string();
             assert!(error.contains(why), "{error}");
         }

@@ -29,6 +29,20 @@ pub(super) struct Verb {
     pub(super) past: &'static str,
     /// Which containers of a selection it is for; one that is named is worked on in any state.
     pub(super) is_for: fn(&Container) -> bool,
+    /// What to do where a selection has none of these; empty for nothing.
+    pub(super) otherwise: &'static str,
+}
+
+impl Verb {
+    /// A verb for containers in any state.
+    pub(super) const fn new(name: &'static str, past: &'static str) -> Self {
+        Self { name, past, is_for: |_| true, otherwise: "" }
+    }
+}
+
+/// `1 host`, `2 hosts`.
+fn counted(count: usize, one: &str) -> String {
+    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
 }
 
 /// A selected container.
@@ -133,8 +147,11 @@ async fn pick(ctx: &Ctx, many: &Many, verb: &Verb) -> Result<Vec<Picked>> {
     match (fitting, found.len()) {
         (0, _) => return Err(select::nothing(None)),
         (_, 0) => {
-            let notice = format!("nothing to {}: {fitting} fit, none in a state for it", verb.name);
-            ctx.term.notice(&notice);
+            let help = if verb.otherwise.is_empty() { "" } else { "; " };
+            ctx.term.notice(&format!(
+                "nothing to {}: {fitting} fit, none in a state for it{help}{}",
+                verb.name, verb.otherwise
+            ));
         }
         _ => ask(ctx, many.yes, verb, &found)?,
     }
@@ -147,7 +164,7 @@ fn ask(ctx: &Ctx, yes: bool, verb: &Verb, found: &[Container]) -> Result<()> {
         return Ok(());
     }
     if !ctx.term.input {
-        let what = format!("this would {} {} containers", verb.name, found.len());
+        let what = format!("this would {} {}", verb.name, counted(found.len(), "container"));
         return Err(Error::usage(format!("{what}, and nobody is there to be asked"))
             .hint("pass --yes to do it without a question"));
     }
@@ -163,13 +180,13 @@ fn question(verb: &Verb, found: &[Container]) -> String {
         let away = if c.stale { " (host away)" } else { "" };
         hosts.entry(&c.agent).or_default().push(name + away);
     }
-    let (count, all) = (found.len(), hosts.len());
-    let mut lines = vec![format!("This will {} {count} containers on {all} hosts:", verb.name)];
+    let (count, all) = (counted(found.len(), "container"), hosts.len());
+    let mut lines = vec![format!("This will {} {count} on {}:", verb.name, counted(all, "host"))];
     let line =
         |(host, names): (&&str, &Vec<String>)| format!("  {}: {}", clean(host), names.join(", "));
     lines.extend(hosts.iter().take(ASKED).map(line));
     if let Some(more @ 1..) = all.checked_sub(ASKED) {
-        lines.push(format!("  … and those on {more} more hosts"));
+        lines.push(format!("  … and those on {}", counted(more, "more host")));
     }
     lines.join("\n")
 }
@@ -297,7 +314,7 @@ pub(super) fn fail(ctx: &Ctx, mut failures: Vec<Error>) -> Result<()> {
 mod tests {
     use super::*;
 
-    const STOP: Verb = Verb { name: "stop", past: "stopped", is_for: |_| true };
+    const STOP: Verb = Verb::new("stop", "stopped");
 
     #[test]
     fn a_selection_is_summed_up() {
@@ -322,6 +339,8 @@ mod tests {
             question(&STOP, &found),
             "This will stop 3 containers on 2 hosts:\n  web-1: a, b\n  web-2: a (host away)"
         );
+        let alone = question(&STOP, &found[..1]);
+        assert!(alone.starts_with("This will stop 1 container on 1 host:"), "{alone}");
         found = (0..50).map(|n| container(&format!("h-{n}"), "a", false)).collect();
         let text = question(&STOP, &found);
         assert_eq!(text.lines().count(), 42);

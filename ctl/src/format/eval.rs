@@ -203,7 +203,7 @@ impl<'a> Eval<'a> {
 }
 
 /// The name that a missing field's error has.
-const MISSING: &str = "no entry for key";
+pub(super) const MISSING: &str = "no entry for key";
 
 fn fields(value: Value, names: &[String]) -> Result<Value, String> {
     if names.is_empty() { Ok(value) } else { fields_of(&value, names) }

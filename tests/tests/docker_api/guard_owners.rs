@@ -16,6 +16,11 @@ fn refused(said: &Output, what: &[&str], words: &str) -> Result<()> {
     Ok(())
 }
 
+/// The engine's own socket as a container's mount. It exists: the engine makes a directory of what does not.
+fn engines_socket(direct: &Docker) -> String {
+    format!("{}:/var/run/docker.sock", direct.host().trim_start_matches("unix://"))
+}
+
 /// Makes a container as the owner does, on the engine itself, and gives its name. It is not started: not
 /// every machine that runs tests may start all of them.
 async fn owners(world: &World, name: &str, options: &[&str]) -> Result<String> {
@@ -84,8 +89,8 @@ fn nobody_gets_into_containers_that_have_the_host_in_them() {
         let with = |options: &[&'static str]| [&none[..], options].concat();
         let root_at = format!("{root}:/h");
         let state_at = format!("{state}:/s");
-        let socket_at = "/var/run/docker.sock:/var/run/docker.sock";
-        let mounts = [&none[..], &["-v", socket_at, "-v", &state_at]].concat();
+        let socket_at = engines_socket(&direct);
+        let mounts = [&none[..], &["-v", &socket_at, "-v", &state_at]].concat();
         let agent = owners(world, "agent", &mounts).await?;
         direct.cli(&["start", &agent]).await?;
         let pid = owners(world, "pid", &with(&["--pid", "host"])).await?;
@@ -199,8 +204,8 @@ fn containers_without_the_host_in_them_are_everybodys() {
         direct.cli(&["start", &name]).await?;
         // A backup that only reads the data takes it from nobody, whatever else it has.
         let read = format!("{data}:/backup:ro");
-        let socket_at = "/var/run/docker.sock:/var/run/docker.sock";
-        owners(world, "backup", &["--network", "none", "-v", &read, "-v", socket_at]).await?;
+        let socket_at = engines_socket(&direct);
+        owners(world, "backup", &["--network", "none", "-v", &read, "-v", &socket_at]).await?;
         let id = direct.inspect(&name, "{{.Id}}").await?;
 
         let label = format!("dockctl.test={}", world.prefix());

@@ -122,7 +122,7 @@ fn a_socket_to_a_host_that_is_away_or_unknown_says_so_when_it_opens() {
         controller.await_state("web-1", AgentState::Offline).await?;
         let socket = Socket::open(world, &dockctl).await?;
         let said = socket.process.log()?;
-        ensure!(said.contains("warning: web-1: web-1 is offline"), "{said}");
+        ensure!(said.contains("warning: web-1 is offline"), "{said}");
         agent.start_again().await?;
         await_until("the agent's return", LONG, async || Ok(socket.docker.cli(&["ps"]).await.ok()))
             .await?;

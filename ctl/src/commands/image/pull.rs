@@ -20,7 +20,7 @@ use crate::{
     select::{self, Hosts, On, Selection},
 };
 
-const PULL: Verb = Verb { name: "pull", past: "pulled", is_for: |_| true };
+const PULL: Verb = Verb::new("pull", "pulled");
 
 /// `dockctl pull IMAGE`.
 pub(crate) async fn pull(ctx: &Ctx, args: Pull) -> Result<()> {

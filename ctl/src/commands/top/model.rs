@@ -334,6 +334,7 @@ impl Model {
 
     fn steer(&mut self, key: KeyEvent) -> Option<Effect> {
         match key.code {
+            KeyCode::Char('q') | KeyCode::Esc if self.log.is_some() => return self.toggle_log(),
             KeyCode::Char('q') => return Some(Effect::Quit),
             KeyCode::Up | KeyCode::Char('k') => self.go(-1),
             KeyCode::Down | KeyCode::Char('j') => self.go(1),
@@ -357,7 +358,6 @@ impl Model {
             }
             KeyCode::Char('/') => self.mode = Mode::Filter,
             KeyCode::Char('l') => return self.toggle_log(),
-            KeyCode::Esc if self.log.is_some() => return self.toggle_log(),
             KeyCode::Esc => {
                 self.filter.clear();
                 self.changed();

@@ -177,6 +177,8 @@ fn stopping_asks_first_and_names_the_container_by_id() {
     assert_eq!(press(&mut model, "e"), Some(Effect::Shell(target.clone(), "web-1/x".to_owned())));
     assert_eq!(press(&mut model, "l"), Some(Effect::Log(Some(target))));
     assert_eq!(model.key(KeyCode::Esc.into()), Some(Effect::Log(None)));
+    press(&mut model, "l");
+    assert_eq!(press(&mut model, "q"), Some(Effect::Log(None)), "q leaves the log first");
     model.news(event("web-1", "a", "die"));
     press(&mut model, "a");
     assert_eq!(press(&mut model, "s"), None);
