@@ -1,5 +1,5 @@
 # What people type. The scripts in deploy/scripts do the work and say what they do; each runs alone too.
-.PHONY: help demo test chaos lint bench fuzz build fmt clean-demo
+.PHONY: help demo test chaos lint bench bench-fleet fuzz build fmt clean-demo
 SCRIPTS := deploy/scripts
 # The files of tests/tests whose scenarios have a small count in `make test` and a full one in `make chaos`.
 CHAOS := controller_kill network clock engine_faults disk hang_ups docker_api cp port_forward images build memory
@@ -27,6 +27,9 @@ lint: ## Formatting, clippy, buf, shellcheck, systemd units, dependencies' licen
 
 bench: ## The benchmarks: ratios against the engine's own socket; ARGS go to dockctl-bench.
 	@$(SCRIPTS)/bench.sh $(ARGS)
+
+bench-fleet: ## Ten thousand simulated agents at one controller; ARGS go to dockctl-bench fleet.
+	@$(SCRIPTS)/bench-fleet.sh $(ARGS)
 
 fuzz: ## Fuzz what reads bytes from outside; ARGS: seconds for each target (60), then targets.
 	@$(SCRIPTS)/tools.sh cargo-fuzz

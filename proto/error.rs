@@ -40,6 +40,8 @@ pub mod reason {
     pub const IDENTITY_LOCKED: &str = "IDENTITY_LOCKED";
     /// RESOURCE_EXHAUSTED: too many tries or calls at once; wait.
     pub const TOO_MANY: &str = "TOO_MANY";
+    /// RESOURCE_EXHAUSTED: a watcher did not read in time what happened; it may watch again.
+    pub const LAGGED: &str = "LAGGED";
     /// INVALID_ARGUMENT: a field is malformed; metadata `field` names it.
     pub const BAD_FIELD: &str = "BAD_FIELD";
     /// INVALID_ARGUMENT: the call needs an agent.

@@ -3,6 +3,7 @@
 
 use std::{
     fs::{self, File},
+    ops::Deref,
     path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
@@ -31,14 +32,12 @@ const PASSWORD: &str = "a password for the benchmarks only";
 /// How long a daemon may take to be ready.
 const READY: Duration = Duration::from_secs(30);
 
-/// What every benchmark is given.
+/// What every benchmark beside an engine is given.
 pub(crate) struct Bench {
     /// The engine beside which the agents run.
     pub(crate) engine: Engine,
-    /// Where the programs under test are.
-    pub(crate) bin_dir: PathBuf,
-    /// For data and logs; removed after a good run.
-    pub(crate) dir: PathBuf,
+    /// The programs under test.
+    pub(crate) programs: Programs,
     /// Whether to make it short.
     pub(crate) quick: bool,
 }
@@ -47,19 +46,6 @@ impl Bench {
     /// The first for a run that counts, the second for a quick one.
     pub(crate) fn pick<T>(&self, full: T, quick: T) -> T {
         if self.quick { quick } else { full }
-    }
-
-    /// One of the programs under test, without settings of the person who runs this.
-    pub(crate) fn program(&self, name: &str) -> Result<Command> {
-        let path = self.bin_dir.join(name);
-        ensure!(path.exists(), "{} is missing: `make bench` builds it", path.display());
-        let mut command = Command::new(path);
-        for (name, _) in std::env::vars_os() {
-            if name.as_encoded_bytes().starts_with(b"DOCKCTL_") {
-                command.env_remove(name);
-            }
-        }
-        Ok(command)
     }
 
     /// docker's own client, at the same engine.
@@ -75,6 +61,37 @@ impl Bench {
         command.args(["-sSfN", "--unix-socket"]).arg(&self.engine.socket);
         command.arg(format!("http://docker{path}"));
         command
+    }
+}
+
+impl Deref for Bench {
+    type Target = Programs;
+
+    fn deref(&self) -> &Programs {
+        &self.programs
+    }
+}
+
+/// The programs under test and where they may write.
+pub(crate) struct Programs {
+    /// Where they are.
+    pub(crate) bin_dir: PathBuf,
+    /// For data and logs; removed after a good run.
+    pub(crate) dir: PathBuf,
+}
+
+impl Programs {
+    /// One of the programs under test, without settings of the person who runs this.
+    pub(crate) fn program(&self, name: &str) -> Result<Command> {
+        let path = self.bin_dir.join(name);
+        ensure!(path.exists(), "{} is missing: `make bench` builds it", path.display());
+        let mut command = Command::new(path);
+        for (name, _) in std::env::vars_os() {
+            if name.as_encoded_bytes().starts_with(b"DOCKCTL_") {
+                command.env_remove(name);
+            }
+        }
+        Ok(command)
     }
 
     fn fresh_dir(&self, name: &str) -> Result<PathBuf> {
@@ -121,6 +138,26 @@ impl Daemon {
         Ok(fs::write(self.proc("clear_refs")?, "5")?) // proc(5): 5 resets the peak.
     }
 
+    /// Processor time that it has used, seconds.
+    pub(crate) fn cpu(&self) -> Result<f64> {
+        let stat = fs::read_to_string(self.proc("stat")?)?;
+        // proc(5): the 14th and 15th fields, the 2nd being the name in parentheses.
+        let (_, fields) = stat.rsplit_once(')').context("no name")?;
+        let mut fields = fields.split_whitespace().skip(11).map(str::parse::<f64>);
+        let mut ticks = || fields.next().context("too few fields");
+        Ok((ticks()?? + ticks()??) / rustix::param::clock_ticks_per_second() as f64)
+    }
+
+    /// How many files and sockets it has open.
+    pub(crate) fn open_files(&self) -> Result<usize> {
+        Ok(fs::read_dir(self.proc("fd")?)?.count())
+    }
+
+    /// Ends it as a crash would, and waits for that.
+    pub(crate) async fn kill(&mut self) -> Result<()> {
+        Ok(self.child.kill().await?)
+    }
+
     fn status(&self, key: &str) -> Result<f64> {
         let status = fs::read_to_string(self.proc("status")?)?;
         let line = status.lines().find_map(|line| line.strip_prefix(key));
@@ -147,32 +184,61 @@ pub(crate) struct Controller {
     pub(crate) api: String,
     /// The agents' address.
     pub(crate) agents: String,
+    /// The metrics' address.
+    pub(crate) metrics: String,
     /// SHA-256 of its CA's certificate.
     pub(crate) ca_fingerprint: String,
     token: String,
+    dir: PathBuf,
+    arguments: Vec<String>,
 }
 
 #[derive(Deserialize)]
 struct Ready {
     api: String,
     agents: String,
+    metrics: String,
     ca_fingerprint: String,
 }
 
 impl Controller {
     /// Starts it with further arguments and logs in.
-    pub(crate) async fn start(bench: &Bench, arguments: &[&str]) -> Result<Self> {
-        let dir = bench.fresh_dir("controller")?;
-        let mut command = bench.program("dockctl-controller")?;
-        command.args(["serve", "--ready-json", "--listen", "127.0.0.1:0"]);
-        command.args(["--agent-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]);
-        command.arg("--data-dir").arg(&dir).args(arguments);
-        command.env("DOCKCTL_ADMIN_PASSWORD", PASSWORD);
-        let started = Daemon::start::<Ready>(command, &dir.with_extension("log")).await;
-        let (daemon, Ready { api, agents, ca_fingerprint }) = started.context("the controller")?;
+    pub(crate) async fn start(programs: &Programs, arguments: &[&str]) -> Result<Self> {
+        let dir = programs.fresh_dir("controller")?;
+        let arguments: Vec<String> = arguments.iter().map(|text| (*text).to_owned()).collect();
+        let any = ["127.0.0.1:0"; 3];
+        let (daemon, ready) = Self::serve(programs, &dir, any, &arguments).await?;
+        let Ready { api, agents, metrics, ca_fingerprint } = ready;
         let trust = Trust::CaFingerprint(ca_fingerprint.clone());
         let token = Api::connect(&api, trust).await?.login("admin", PASSWORD).await?;
-        Ok(Self { daemon, api, agents, ca_fingerprint, token })
+        Ok(Self { daemon, api, agents, metrics, ca_fingerprint, token, dir, arguments })
+    }
+
+    async fn serve(
+        programs: &Programs,
+        dir: &Path,
+        [api, agents, metrics]: [&str; 3],
+        arguments: &[String],
+    ) -> Result<(Daemon, Ready)> {
+        let mut command = programs.program("dockctl-controller")?;
+        command.args(["serve", "--ready-json", "--listen", api, "--agent-listen", agents]);
+        command.args(["--metrics-listen", metrics, "--data-dir"]).arg(dir).args(arguments);
+        command.env("DOCKCTL_ADMIN_PASSWORD", PASSWORD);
+        Daemon::start::<Ready>(command, &dir.with_extension("log")).await.context("the controller")
+    }
+
+    /// Starts it again after `daemon.kill()`, with the same data on the same ports.
+    pub(crate) async fn start_again(&mut self, programs: &Programs) -> Result<()> {
+        let same = [&*self.api, &*self.agents, &*self.metrics];
+        self.daemon = Self::serve(programs, &self.dir, same, &self.arguments).await?.0;
+        Ok(())
+    }
+
+    /// Logs in anew: a token is good for 15 minutes.
+    pub(crate) async fn login(&mut self) -> Result<()> {
+        let trust = Trust::CaFingerprint(self.ca_fingerprint.clone());
+        self.token = Api::connect(&self.api, trust).await?.login("admin", PASSWORD).await?;
+        Ok(())
     }
 
     /// The agents' address and the fingerprint of the CA behind it.

@@ -11,6 +11,7 @@ mod engine;
 mod events;
 mod exec;
 mod fake_agent;
+mod fleet;
 mod follow;
 mod forward;
 mod harness;
@@ -21,6 +22,7 @@ mod link;
 mod list;
 mod logs;
 mod measure;
+mod plot;
 mod report;
 mod slow_readers;
 
@@ -28,6 +30,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow};
 use clap::{Parser, ValueEnum};
+use tempfile::TempDir;
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::timeout,
@@ -35,7 +38,7 @@ use tokio::{
 
 use crate::{
     engine::Engine,
-    harness::Bench,
+    harness::{Bench, Programs},
     report::{Figure, Report},
 };
 
@@ -65,9 +68,11 @@ struct Args {
     bin_dir: Option<PathBuf>,
 }
 
-/// Processes that benchmarks start beside themselves.
+/// What is no comparison with an engine.
 #[derive(clap::Subcommand)]
 enum Part {
+    /// A fleet of thousands of simulated agents at one controller.
+    Fleet(fleet::Args),
     /// A host whose service answers at once.
     #[command(hide = true)]
     AtOnce(at_once::Args),
@@ -117,28 +122,46 @@ fn work(mut args: Args) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match args.part.take() {
         Some(Part::AtOnce(args)) => runtime.block_on(at_once::run(args)),
+        Some(Part::Fleet(args)) => runtime.block_on(fleet(args)),
         None => runtime.block_on(bench(args)),
     }
 }
 
 async fn bench(args: Args) -> Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
     let engine = Engine::from_environment()?;
-    let dir = tempfile::tempdir()?;
-    let bin_dir = match &args.bin_dir {
-        Some(dir) => dir.clone(),
-        None => beside_this_program()?,
-    };
-    let bench = Bench { engine, bin_dir, dir: dir.path().to_owned(), quick: args.quick };
-
-    let ended = tokio::select! {
-        ended = run(&bench, &args) => ended,
-        _ = interrupt.recv() => Err(anyhow!("interrupted")),
-        _ = terminate.recv() => Err(anyhow!("terminated")),
-    };
+    let (programs, dir) = programs(args.bin_dir.clone())?;
+    let bench = Bench { engine, programs, quick: args.quick };
+    let ended = until_told(run(&bench, &args)).await;
     // The processes ended with their handles, when `run` did.
     bench.engine.remove_containers().await.context("cannot remove the benchmark's containers")?;
+    kept(dir, ended)
+}
+
+async fn fleet(args: fleet::Args) -> Result<()> {
+    let (programs, dir) = programs(args.bin_dir.clone())?;
+    kept(dir, until_told(fleet::run(&programs, args)).await)
+}
+
+/// The programs under test and a directory for them.
+fn programs(bin_dir: Option<PathBuf>) -> Result<(Programs, TempDir)> {
+    let dir = tempfile::tempdir()?;
+    let bin_dir = bin_dir.map_or_else(beside_this_program, Ok)?;
+    Ok((Programs { bin_dir, dir: dir.path().to_owned() }, dir))
+}
+
+/// Works until done or told to end.
+async fn until_told(work: impl Future<Output = Result<()>>) -> Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        ended = work => ended,
+        _ = interrupt.recv() => Err(anyhow!("interrupted")),
+        _ = terminate.recv() => Err(anyhow!("terminated")),
+    }
+}
+
+/// Keeps what the programs wrote where something did not work.
+fn kept(dir: TempDir, ended: Result<()>) -> Result<()> {
     if ended.is_err() {
         eprintln!("the programs' logs are kept in {}", dir.keep().display());
     }
@@ -148,7 +171,7 @@ async fn bench(args: Args) -> Result<()> {
 async fn run(bench: &Bench, args: &Args) -> Result<()> {
     bench.engine.remove_containers().await?; // Of a run that was killed.
     bench.engine.make_twenty().await?;
-    let mut report = Report::new(bench).await?;
+    let mut report = Report::new(Some(bench.engine.version().await?), bench.quick)?;
     let mut failed = Vec::new();
     for name in Name::value_variants() {
         if !args.only.is_empty() && !args.only.contains(name) {

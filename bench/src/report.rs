@@ -10,7 +10,7 @@ use std::{
 use anyhow::Result;
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 
-use crate::{harness::Bench, measure::Series};
+use crate::measure::Series;
 
 /// What is hoped for.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -192,7 +192,8 @@ pub(crate) struct Report {
     /// Seconds since 1970.
     measured_at: u64,
     dockctl: &'static str,
-    engine: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    engine: Option<String>,
     processors: usize,
     /// Whether the rounds were too short to mean much.
     quick: bool,
@@ -200,19 +201,21 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Begins the table.
-    pub(crate) async fn new(bench: &Bench) -> Result<Self> {
+    /// Begins the table; `engine` is the version of what was measured beside.
+    pub(crate) fn new(engine: Option<String>, quick: bool) -> Result<Self> {
         let report = Self {
             measured_at: SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
             dockctl: dockctl_api::VERSION,
-            engine: bench.engine.version().await?,
+            engine,
             processors: thread::available_parallelism()?.get(),
-            quick: bench.quick,
+            quick,
             figures: Vec::new(),
         };
         println!(
-            "dockctl {} beside engine {} on {} processors; medians [smallest–largest]",
-            report.dockctl, report.engine, report.processors
+            "dockctl {}{} on {} processors; medians [smallest–largest]",
+            report.dockctl,
+            report.engine.as_ref().map(|e| format!(" beside engine {e}")).unwrap_or_default(),
+            report.processors
         );
         let head = ["FIGURE", "UNIT", "COMPARED WITH", "DOCKCTL", "RESULT", "GOAL"];
         let [name, unit, base, dockctl, result, goal] = head;

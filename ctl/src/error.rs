@@ -226,7 +226,11 @@ fn from_status(status: &Status) -> Error {
     };
     let transient = matches!(
         name,
-        reason::AGENT_OFFLINE | reason::LINK_LOST | reason::DRAINING | reason::DOCKER_DOWN
+        reason::AGENT_OFFLINE
+            | reason::LINK_LOST
+            | reason::DRAINING
+            | reason::DOCKER_DOWN
+            | reason::LAGGED
     );
     let mut hints = Vec::new();
     if let Some(cause) = api::metadata_of(status, "cause").map(|c| clean(&c))

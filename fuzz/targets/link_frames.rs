@@ -127,7 +127,7 @@ fn call(unary: bool) -> CallSpec {
 async fn one_rpc(rpc: &str, body: &[u8]) {
     let host = Arc::new(Everybody::default());
     let request = request(&peer(), rpc, vec![Bytes::copy_from_slice(body)]);
-    let answer = router(host).prepare().oneshot(request).await.unwrap();
+    let answer = router(host).oneshot(request).await.unwrap();
     let _ = timeout(LIMIT, answer.into_body().collect()).await.expect("it ends");
 }
 
@@ -135,7 +135,7 @@ async fn one_rpc(rpc: &str, body: &[u8]) {
 /// comes on a Serve stream of the same connection.
 async fn session(frames: &[&[u8]]) {
     let (host, peer) = (Arc::new(Everybody::default()), peer());
-    let service = router(host.clone()).prepare();
+    let service = router(host.clone());
     let (up, serve): (Vec<_>, Vec<_>) = frames.iter().enumerate().partition(|(n, _)| n % 2 == 0);
     let pieces = up.into_iter().map(|(_, frame)| framing::frame(frame));
     // The stream stays open: the calls below come before its end.

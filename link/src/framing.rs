@@ -61,7 +61,12 @@ impl Deframer {
             return Ok(None);
         }
         self.buffer.advance(PREFIX);
-        Ok(Some(self.buffer.split_to(length).freeze()))
+        let message = self.buffer.split_to(length).freeze();
+        if self.buffer.is_empty() {
+            // Else what the largest message needed would be kept for as long as this lives.
+            self.buffer = BytesMut::new();
+        }
+        Ok(Some(message))
     }
 
     /// What has not been cut out yet.

@@ -57,7 +57,7 @@ pub(super) fn list(
             let mut chosen: Vec<(&str, &str, &Held)> = held
                 .containers
                 .iter()
-                .map(|(id, held)| (&*held.name, id.as_str(), held))
+                .map(|held| (held.name(), held.id(), held))
                 .filter(|(name, id, held)| {
                     let is_next = |after: &Position| after.is_before(&view.agent, name, id);
                     after.as_ref().is_none_or(is_next) && wanted(id, held)
@@ -91,7 +91,7 @@ pub(super) fn list(
 /// Whether a container is meant by a name, an id or the beginning of an id.
 fn is_meant(id: &str, held: &Held, reference: &str) -> bool {
     let prefix = reference.len() >= 4 && id.starts_with(reference);
-    &*held.name == reference || id == reference || prefix
+    held.name() == reference || id == reference || prefix
 }
 
 fn has_labels(held: &Held, labels: &Selector) -> bool {

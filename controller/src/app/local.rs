@@ -41,11 +41,9 @@ fn one(message: &impl Message) -> Result<Response<Body>, Status> {
     Ok(response(stream::iter([Ok(message), Ok(end(&Status::new(Code::Ok, "")))])))
 }
 
-fn many<M: Message>(
-    messages: impl Stream<Item = Result<M, Status>> + Send + 'static,
-) -> Response<Body> {
-    let frames = messages.map(|message| match message {
-        Ok(message) => (Frame::data(framing::frame_message(&message)), true),
+fn many(framed: impl Stream<Item = Result<Bytes, Status>> + Send + 'static) -> Response<Body> {
+    let frames = framed.map(|piece| match piece {
+        Ok(piece) => (Frame::data(piece), true),
         Err(status) => (end(&status), false),
     });
     let whole = frames.chain(stream::iter([(end(&Status::new(Code::Ok, "")), false)]));

@@ -3,27 +3,45 @@
 use std::{
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
+use bytes::{Bytes, BytesMut};
 use dockctl_api::{
     VERSION,
+    error::{reason, status},
     v1::{
-        Event, GetVersionResponse, Notice, StreamEventsRequest, StreamEventsResponse,
-        system_service_client::SystemServiceClient,
+        Event, GetVersionResponse, StreamEventsRequest, system_service_client::SystemServiceClient,
     },
 };
-use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
-use tokio::sync::broadcast::{Receiver, error::RecvError};
-use tonic::{Status, body::Body};
+use dockctl_link::framing;
+use futures_util::StreamExt as _;
+use futures_util::{Stream, TryStreamExt as _, stream};
+use tokio::{
+    sync::broadcast::{
+        Receiver,
+        error::{RecvError, TryRecvError},
+    },
+    time::Instant,
+};
+use tonic::{Code, Status, body::Body};
 
 use super::names::Selector;
 use crate::fleet::{
     fanout::Fanout,
-    registry::{FleetEvent, Happened, Registry},
+    registry::{FleetEvent, Registry},
 };
 
-pub(super) type Events = Pin<Box<dyn Stream<Item = Result<StreamEventsResponse, Status>> + Send>>;
+/// StreamEventsResponses, gRPC-framed, one or several in a piece.
+pub(super) type Events = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
+
+/// Pieces a second to all watchers together: each costs a write and wakes a program. With more watchers
+/// than a few, what happens in quick succession comes in one piece, up to a tenth of a second later with 500.
+const PIECES: u32 = 5_000;
+/// Pauses below this are none; the timer has no finer ones.
+const SHORTEST: Duration = Duration::from_millis(1);
+/// A piece that is longer than this goes out as it is.
+const PIECE: usize = 32 << 10;
 
 /// What this controller is.
 pub(super) fn version() -> GetVersionResponse {
@@ -46,12 +64,14 @@ pub(super) async fn events(request: StreamEventsRequest, past: Fanout) -> Result
         selector: past.selector,
         registry: past.registry,
         types: request.types,
+        next_at: Instant::now(),
+        missed: 0,
     };
     let until = request.until.and_then(|at| SystemTime::try_from(at).ok());
     let left = until.map(|at| at.duration_since(SystemTime::now()).unwrap_or_default());
-    let messages = stream::unfold(watch, |mut watch| async move {
-        let message = watch.next().await?;
-        Some((Ok(message), watch))
+    let pieces = stream::unfold(watch, |mut watch| async move {
+        let piece = watch.next().await?;
+        Some((piece, watch))
     });
     let end = async move {
         match left {
@@ -59,7 +79,7 @@ pub(super) async fn events(request: StreamEventsRequest, past: Fanout) -> Result
             None => std::future::pending().await,
         }
     };
-    Ok(Box::pin(messages.take_until(end)))
+    Ok(Box::pin(pieces.take_until(end)))
 }
 
 async fn past_events(request: StreamEventsRequest, past: Fanout) -> Result<Events, Status> {
@@ -74,7 +94,7 @@ async fn past_events(request: StreamEventsRequest, past: Fanout) -> Result<Event
     let shown = |event: &Event| !event.action.starts_with("exec_");
     let events = events
         .try_filter(move |message| std::future::ready(message.event.as_ref().is_none_or(shown)));
-    Ok(Box::pin(events))
+    Ok(Box::pin(events.map_ok(|message| framing::frame_message(&message))))
 }
 
 /// One user's view of the fleet's events.
@@ -83,40 +103,61 @@ struct Watch {
     events: Receiver<Arc<FleetEvent>>,
     registry: Registry,
     types: Vec<String>,
+    /// Before this time what comes is gathered.
+    next_at: Instant,
+    /// Events that came while this user did not read.
+    missed: u64,
 }
 
 impl Watch {
-    async fn next(&mut self) -> Option<StreamEventsResponse> {
-        loop {
+    /// What has happened, as soon as something has. Errors: LAGGED, after which nothing comes.
+    async fn next(&mut self) -> Option<Result<Bytes, Status>> {
+        let first = loop {
+            if self.missed > 0 {
+                return Some(Err(lagged(self.missed)));
+            }
             match self.events.recv().await {
-                Ok(event) if self.wants(&event) => {
-                    let agent = event.agent.clone();
-                    let (event, notice) = match &event.what {
-                        Happened::Event(what) => (Some(what.clone()), None),
-                        Happened::Notice(notice) => (None, Some(notice.clone())),
-                    };
-                    return Some(StreamEventsResponse { agent, event, notice });
-                }
+                Ok(event) if self.wants(&event) => break event,
                 Ok(_) => {}
-                Err(RecvError::Lagged(missed)) => {
-                    let message =
-                        format!("this watcher reads too slowly and missed {missed} events");
-                    let notice = Notice { reason: "LAGGED".to_owned(), message };
-                    return Some(StreamEventsResponse {
-                        notice: Some(notice),
-                        ..Default::default()
-                    });
-                }
+                Err(RecvError::Lagged(missed)) => self.missed = missed,
                 Err(RecvError::Closed) => return None,
             }
+        };
+        tokio::time::sleep_until(self.next_at).await;
+        let pause =
+            Duration::from_secs(1) * u32::try_from(self.registry.watchers()).unwrap_or(0) / PIECES;
+        self.next_at = Instant::now() + if pause < SHORTEST { Duration::ZERO } else { pause };
+        let mut piece = Vec::new();
+        let mut length = first.framed.len();
+        while length < PIECE && self.missed == 0 {
+            match self.events.try_recv() {
+                Ok(event) if self.wants(&event) => {
+                    length += event.framed.len();
+                    piece.push(event);
+                }
+                Ok(_) => {}
+                Err(TryRecvError::Lagged(missed)) => self.missed = missed,
+                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+            }
         }
+        if piece.is_empty() {
+            return Some(Ok(first.framed.clone()));
+        }
+        let mut whole = BytesMut::with_capacity(length);
+        whole.extend_from_slice(&first.framed);
+        piece.iter().for_each(|event| whole.extend_from_slice(&event.framed));
+        Some(Ok(whole.freeze()))
     }
 
     fn wants(&self, event: &FleetEvent) -> bool {
-        let type_fits = match &event.what {
-            Happened::Event(what) => self.types.is_empty() || self.types.contains(&what.r#type),
-            Happened::Notice(_) => true,
-        };
-        type_fits && self.registry.is_selected(&event.agent_id, &self.selector)
+        let fits = |kind: &String| self.types.is_empty() || self.types.contains(kind);
+        event.kind.as_ref().is_none_or(fits)
+            && self.registry.is_selected(&event.agent_id, &self.selector)
     }
+}
+
+/// The end of a watcher that does not read: the others' events are not kept for it.
+fn lagged(missed: u64) -> Status {
+    let message = format!("this watcher reads too slowly and missed {missed} events; watch again");
+    status(Code::ResourceExhausted, reason::LAGGED, message, &[])
 }

@@ -1,13 +1,13 @@
 //! What one agent's host holds, as the agent told it last. Pure; the registry keeps one for each agent.
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::{borrow::Borrow, cmp::Ordering, collections::BTreeSet, time::SystemTime};
 
 use bytes::Bytes;
 use dockctl_api::{
     link::v1::Inventory,
     v1::{Container, EngineStatus, Image},
 };
-use prost::Message;
+use prost::{Message, length_delimiter_len};
 
 /// Bytes of containers, and of images, that one agent may tell of, so that a hostile one cannot fill
 /// the controller's memory. 50,000 containers of 1 KiB fit.
@@ -15,27 +15,62 @@ const MAX_BYTES: usize = 64 * 1024 * 1024;
 /// What holding one container costs beside its bytes, about: its place, its index, its allocations.
 const OVERHEAD: usize = 256;
 
-/// A container as lists want it: encoded once, when it is told, and not at each answer.
+/// A container as lists want it: encoded once, when it is told, and not at each answer. Held by the
+/// hundred thousand, so its id and name are not held twice. Ordered by the id.
 #[derive(Debug)]
 pub struct Held {
-    /// Its name.
-    pub name: Box<str>,
     /// Whether it runs.
     pub is_running: bool,
     /// Whether it is paused.
     pub is_paused: bool,
     /// The whole Container message, with its agent, not stale.
     pub encoded: Bytes,
+    id: Place,
+    name: Place,
 }
 
+/// Where in the encoded message a text begins and ends.
+#[derive(Debug, Clone, Copy)]
+struct Place(u32, u32);
+
 impl Held {
-    fn new(container: &Container) -> Self {
-        Self {
-            name: container.name.as_str().into(),
+    /// None for a message of more than 4 GB.
+    fn new(container: &Container) -> Option<Self> {
+        let encoded: Bytes = container.encode_to_vec().into();
+        // prost writes the fields in the order of their numbers: agent, id, name, each a tag of one byte,
+        // a length and the text, unless that is empty.
+        let mut at = 0;
+        let mut next = |text: &str| {
+            if !text.is_empty() {
+                at += 1 + length_delimiter_len(text.len()) + text.len();
+            }
+            let end = u32::try_from(at).ok()?;
+            Some(Place(end - u32::try_from(text.len()).ok()?, end))
+        };
+        next(&container.agent)?;
+        let (id, name) = (next(&container.id)?, next(&container.name)?);
+        Some(Self {
             is_running: container.state == "running",
             is_paused: container.state == "paused",
-            encoded: container.encode_to_vec().into(),
-        }
+            encoded,
+            id,
+            name,
+        })
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &str {
+        self.text(self.id)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.text(self.name)
+    }
+
+    fn text(&self, Place(begin, end): Place) -> &str {
+        let bytes = self.encoded.get(begin as usize..end as usize).unwrap_or_default();
+        std::str::from_utf8(bytes).unwrap_or_default()
     }
 
     fn cost(&self) -> usize {
@@ -43,16 +78,42 @@ impl Held {
     }
 }
 
+impl Borrow<str> for Held {
+    fn borrow(&self) -> &str {
+        self.id()
+    }
+}
+
+impl Ord for Held {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.id().cmp(other.id())
+    }
+}
+
+impl PartialOrd for Held {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Held {
+    fn eq(&self, other: &Self) -> bool {
+        self.id() == other.id()
+    }
+}
+
+impl Eq for Held {}
+
 /// Containers by id, with a bound.
 #[derive(Debug, Default)]
 pub struct Containers {
-    by_id: BTreeMap<String, Held>,
+    by_id: BTreeSet<Held>,
     bytes: usize,
 }
 
 impl Containers {
-    /// Each container with its id.
-    pub fn iter(&self) -> impl Iterator<Item = (&String, &Held)> {
+    /// Each container.
+    pub fn iter(&self) -> impl Iterator<Item = &Held> {
         self.by_id.iter()
     }
 
@@ -63,13 +124,13 @@ impl Containers {
             agent.clone_into(&mut container.agent);
             container.stale = false;
             self.remove(&container.id);
-            let held = Held::new(&container);
-            if self.bytes + held.cost() > MAX_BYTES {
-                left_out += 1;
-                continue;
+            match Held::new(&container).filter(|held| self.bytes + held.cost() <= MAX_BYTES) {
+                Some(held) => {
+                    self.bytes += held.cost();
+                    self.by_id.insert(held);
+                }
+                None => left_out += 1,
             }
-            self.bytes += held.cost();
-            self.by_id.insert(container.id, held);
         }
         if left_out > 0 {
             tracing::warn!(
@@ -81,7 +142,7 @@ impl Containers {
     }
 
     fn remove(&mut self, id: &str) {
-        if let Some(gone) = self.by_id.remove(id) {
+        if let Some(gone) = self.by_id.take(id) {
             self.bytes -= gone.cost();
         }
     }
@@ -141,7 +202,7 @@ impl View {
 
     /// How many containers run, and how many there are.
     pub fn counts(&self) -> (u32, u32) {
-        let running = self.containers.by_id.values().filter(|held| held.is_running).count();
+        let running = self.containers.iter().filter(|held| held.is_running).count();
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         (count(running), count(self.containers.by_id.len()))
     }
@@ -151,8 +212,28 @@ impl View {
 mod tests {
     use super::*;
 
-    fn ids(view: &View) -> Vec<&String> {
-        view.containers.iter().map(|(id, _)| id).collect()
+    fn ids(view: &View) -> Vec<&str> {
+        view.containers.iter().map(Held::id).collect()
+    }
+
+    #[test]
+    fn id_and_name_are_found_in_what_is_encoded() {
+        for (agent, id, name) in
+            [("web-1", "0a1b", "shop"), ("", "0a1b", ""), ("w", "", "name"), ("", "", "")]
+        {
+            for long in ["", &"x".repeat(300)] {
+                let container = Container {
+                    agent: agent.to_owned(),
+                    id: format!("{id}{long}"),
+                    name: format!("{long}{name}"),
+                    image: "image".to_owned(),
+                    ..Default::default()
+                };
+                let held = Held::new(&container).unwrap();
+                assert_eq!((held.id(), held.name()), (&*container.id, &*container.name));
+                assert_eq!(Container::decode(&*held.encoded).unwrap(), container);
+            }
+        }
     }
 
     fn container(id: &str, agent: &str) -> Container {
@@ -190,7 +271,7 @@ mod tests {
             let change = Inventory { containers: big.collect(), ..Default::default() };
             view.apply("hostile", change, now);
         }
-        let held: usize = view.containers.iter().map(|(_, held)| held.cost()).sum();
+        let held: usize = view.containers.iter().map(Held::cost).sum();
         assert_eq!(held, view.containers.bytes);
         assert!(held <= MAX_BYTES && held > MAX_BYTES - 2 * 1024 * 1024, "{held}");
     }
@@ -199,7 +280,7 @@ mod tests {
     fn an_agent_speaks_for_itself_only() {
         let mut view = View::default();
         view.apply("web-1", full(&["a"], true), SystemTime::now());
-        let (_, held) = view.containers.iter().next().unwrap();
+        let held = view.containers.iter().next().unwrap();
         assert_eq!(Container::decode(&*held.encoded).unwrap().agent, "web-1");
     }
 

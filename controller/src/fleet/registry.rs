@@ -7,12 +7,13 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use dockctl_api::{
     error::{self, reason, status},
     link::v1::goodbye::Reason,
-    v1::{Agent, AgentStanding, AgentState, AgentView, Event, Notice},
+    v1::{Agent, AgentStanding, AgentState, AgentView, Event, Notice, StreamEventsResponse},
 };
-use dockctl_link::{controller::Session, liveness::State};
+use dockctl_link::{controller::Session, framing, liveness::State};
 use tokio::sync::broadcast;
 use tonic::{Code, Status};
 
@@ -22,7 +23,8 @@ use crate::{
     store::{AgentRecord, Standing, system_time},
 };
 
-/// Events and changes that a slow watcher may lag behind before it is told that it missed some.
+/// Events and changes that a slow watcher may lag behind: of events it is cut off then, of changes it gets
+/// all agents anew.
 const WATCH_QUEUE: usize = 4_096;
 /// Former process ids remembered for each agent.
 const FORMER: usize = 8;
@@ -44,24 +46,15 @@ pub enum Change {
     Deleted(Box<Agent>),
 }
 
-/// Something that happened in the fleet.
+/// Something that happened in the fleet, ready to be sent: it is encoded once, however many watch.
 #[derive(Debug)]
 pub struct FleetEvent {
     /// The agent's id.
     pub agent_id: String,
-    /// The agent's name.
-    pub agent: String,
-    /// What happened.
-    pub what: Happened,
-}
-
-/// What happened.
-#[derive(Debug)]
-pub enum Happened {
-    /// The engine said something.
-    Event(Event),
-    /// The agent itself came or went.
-    Notice(Notice),
+    /// What it happened to, as [`Event`] has it; None where the agent itself came or went.
+    pub kind: Option<String>,
+    /// The StreamEventsResponse, gRPC-framed.
+    pub framed: Bytes,
 }
 
 #[derive(Default)]
@@ -222,6 +215,11 @@ impl Registry {
         self.changes.subscribe()
     }
 
+    /// How many watch the events.
+    pub fn watchers(&self) -> usize {
+        self.events.receiver_count()
+    }
+
     /// Events of the whole fleet from now on.
     pub fn events(&self) -> broadcast::Receiver<Arc<FleetEvent>> {
         self.events.subscribe()
@@ -231,9 +229,14 @@ impl Registry {
         let _ = self.changes.send(Change::Agent(id.to_owned()));
     }
 
-    fn happened(&self, session: &Session, what: Happened) {
-        let event =
-            FleetEvent { agent_id: session.agent_id.clone(), agent: session.name.clone(), what };
+    fn happened(&self, session: &Session, event: Option<Event>, notice: Option<Notice>) {
+        if self.events.receiver_count() == 0 {
+            return;
+        }
+        let kind = event.as_ref().map(|event| event.r#type.clone());
+        let message = StreamEventsResponse { agent: session.name.clone(), event, notice };
+        let framed = framing::frame_message(&message);
+        let event = FleetEvent { agent_id: session.agent_id.clone(), kind, framed };
         let _ = self.events.send(Arc::new(event));
     }
 
@@ -355,7 +358,7 @@ impl Registry {
         self.changed(&session.agent_id);
         let notice =
             Notice { reason: "AGENT_CONNECTED".into(), message: "the agent is connected".into() };
-        self.happened(&session, Happened::Notice(notice));
+        self.happened(&session, None, Some(notice));
     }
 
     /// Works on the view of a session that still is the agent's current one; `loud` tells watchers.
@@ -376,7 +379,7 @@ impl Registry {
     /// An event came from a session; only that of the agent's current one is passed on.
     pub fn event(&self, session: &Session, event: Event) {
         if self.read().agents.get(&session.agent_id).is_some_and(|e| e.is_current(session)) {
-            self.happened(session, Happened::Event(event));
+            self.happened(session, Some(event), None);
         }
     }
 
@@ -400,7 +403,7 @@ impl Registry {
         }
         self.changed(&session.agent_id);
         let notice = Notice { reason: reason::AGENT_OFFLINE.into(), message: cause.to_owned() };
-        self.happened(session, Happened::Notice(notice));
+        self.happened(session, None, Some(notice));
         true
     }
 

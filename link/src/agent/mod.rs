@@ -5,6 +5,7 @@
 //! of calls that ran.
 
 pub mod dedupe;
+mod pieces;
 mod run;
 mod serve;
 mod session;

@@ -1,6 +1,7 @@
 //! The reconnect loop: for ever, with backoff, until told to stop.
 
 use std::{
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -59,13 +60,22 @@ pub struct Connector {
     host: Arc<dyn Host>,
     process: Process,
     status: watch::Sender<Status>,
+    source: Option<SocketAddr>,
 }
 
 impl Connector {
     /// For the controller at `address` (host:port).
     pub fn new(address: String, host: Arc<dyn Host>) -> Self {
         let process = Process { id: dockctl_api::new_id(), dedupe: Default::default() };
-        Self { address, host, process, status: watch::Sender::new(Status::Starting) }
+        Self { address, host, process, status: watch::Sender::new(Status::Starting), source: None }
+    }
+
+    /// Dials from this address; port 0 lets the system choose. A machine has no more than 28,000 ports
+    /// for connections from one address to one controller.
+    #[must_use]
+    pub fn from_address(mut self, source: SocketAddr) -> Self {
+        self.source = Some(source);
+        self
     }
 
     /// Where the agent stands, now and at each change.
@@ -112,7 +122,7 @@ impl Connector {
             Err(error) => return Next::Backoff(format!("cannot prepare TLS: {error}")),
         };
         let channel = tokio::select! {
-            dialled = Channel::dial(&self.address, tls) => match dialled {
+            dialled = Channel::dial_from(&self.address, tls, self.source) => match dialled {
                 Ok(channel) => channel,
                 Err(error) => return Next::Backoff(error.to_string()),
             },

@@ -24,9 +24,10 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
+use tonic::{Status, body::Body};
+use tower::ServiceExt as _;
 
-use super::{Host, HostResult, dedupe::Dedupe, serve::Server};
+use super::{Host, HostResult, dedupe::Dedupe, pieces::Pieces, serve::Server};
 use crate::{
     backoff,
     channel::Channel,
@@ -71,7 +72,11 @@ pub(super) async fn run(
     shutdown: &CancellationToken,
     welcomed: impl FnOnce(&Welcome),
 ) -> Ended {
-    let mut link = AgentLinkClient::with_origin(channel.clone(), channel.origin.clone())
+    let link = AgentLinkClient::with_origin(channel.clone(), channel.origin.clone())
+        .max_decoding_message_size(wire::MAX_FRAME);
+    let in_pieces = |request: http::Request<Body>| request.map(|b| Body::new(Pieces::new(b)));
+    let connecting = channel.clone().map_request(in_pieces);
+    let mut connecting = AgentLinkClient::with_origin(connecting, channel.origin.clone())
         .max_decoding_message_size(wire::MAX_FRAME);
     let (up, frames) = mpsc::channel(UP_QUEUE);
     let hello = Hello {
@@ -86,7 +91,7 @@ pub(super) async fn run(
     let _ = up.try_send(ConnectRequest { frame: Some(Up::Hello(hello)) });
 
     let open = async {
-        let mut inbound = link.connect(ReceiverStream::new(frames)).await?.into_inner();
+        let mut inbound = connecting.connect(ReceiverStream::new(frames)).await?.into_inner();
         match inbound.message().await?.and_then(|m| m.frame) {
             Some(Down::Welcome(welcome)) => Ok((welcome, inbound)),
             Some(Down::Goodbye(goodbye)) => Err(Status::unavailable(goodbye.message)),

@@ -5,6 +5,7 @@
 
 pub mod body;
 mod gate;
+mod inbound;
 pub mod listener;
 mod service;
 pub mod session;
@@ -18,7 +19,7 @@ use dockctl_api::link::v1::{
 use tonic::Status;
 
 pub use crate::identity::PeerIdentity;
-pub use service::router;
+pub use service::{Router, router};
 pub use session::{CallSpec, Session};
 
 /// What an admitted session is told in its Welcome.

@@ -1,8 +1,15 @@
 //! The four rpcs of AgentLink at the controller. Who calls is taken from the connection's [`Peer`],
 //! never from a message.
 
-use std::{pin::Pin, sync::Arc, time::SystemTime};
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::SystemTime,
+};
 
+use bytes::Bytes;
 use dockctl_api::{
     VERSION,
     error::{reason, status},
@@ -15,57 +22,77 @@ use dockctl_api::{
     },
 };
 use futures_util::{Stream, StreamExt as _, stream};
-use http_body_util::BodyExt as _;
+use http::{HeaderValue, header::CONTENT_TYPE};
+use http_body_util::{BodyExt as _, StreamBody};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming, body::Body, service::Routes};
+use tower::ServiceExt as _;
 
 use super::{
     Host,
+    inbound::Inbound,
     listener::Peer,
     session::{self, Served, Session},
 };
 use crate::{identity::PeerIdentity, protocol, wire};
 
 /// The agents' services, for a [`super::listener::Port`].
-pub fn router(host: Arc<dyn Host>) -> Routes {
-    let service = AgentLinkServer::new(Service { host }).max_decoding_message_size(wire::MAX_FRAME);
-    Routes::new(service)
+pub fn router(host: Arc<dyn Host>) -> Router {
+    let server = AgentLinkServer::new(Service { host: host.clone() })
+        .max_decoding_message_size(wire::MAX_FRAME);
+    Router { service: Service { host }, others: Routes::new(server).prepare() }
 }
 
+/// Connect, and the other rpcs through tonic; see [`Inbound`].
+#[derive(Clone)]
+pub struct Router {
+    service: Service,
+    others: Routes,
+}
+
+impl<B> tower::Service<http::Request<B>> for Router
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        if request.uri().path() != CONNECT {
+            return Box::pin(self.others.clone().oneshot(request.map(Body::new)));
+        }
+        let service = self.service.clone();
+        Box::pin(async move {
+            let (head, body) = request.into_parts();
+            let peer = head.extensions.get::<Arc<Peer>>().cloned();
+            let answer = service.connected(peer, Inbound::new(Body::new(body))).await;
+            Ok(answer.unwrap_or_else(Status::into_http))
+        })
+    }
+}
+
+const CONNECT: &str = "/dockctl.link.v1.AgentLink/Connect";
+
+#[derive(Clone)]
 struct Service {
     host: Arc<dyn Host>,
 }
 
-type Frames<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
-
-#[tonic::async_trait]
-impl AgentLink for Service {
-    async fn enroll(
+impl Service {
+    /// Admits an agent and opens its session.
+    async fn connected(
         &self,
-        request: Request<EnrollRequest>,
-    ) -> Result<Response<EnrollResponse>, Status> {
-        let peer = peer(&request)?;
-        peer.keep_pace().await;
-        let from = peer.address;
-        Ok(Response::new(self.host.enroll(request.into_inner(), from).await?))
-    }
-
-    async fn renew(
-        &self,
-        request: Request<RenewRequest>,
-    ) -> Result<Response<RenewResponse>, Status> {
-        let peer = peer(&request)?;
-        let identity = identity(&peer)?;
-        peer.keep_pace().await;
-        Ok(Response::new(self.host.renew(identity, request.into_inner()).await?))
-    }
-
-    async fn connect(
-        &self,
-        request: Request<Streaming<ConnectRequest>>,
-    ) -> Result<Response<Frames<ConnectResponse>>, Status> {
-        let peer = peer(&request)?;
+        peer: Option<Arc<Peer>>,
+        mut inbound: Inbound,
+    ) -> Result<http::Response<Body>, Status> {
+        let peer = peer.ok_or_else(no_peer)?;
         let identity = identity(&peer)?;
         if identity.not_after <= SystemTime::now() {
             return Err(status(
@@ -75,7 +102,6 @@ impl AgentLink for Service {
                 &[],
             ));
         }
-        let mut inbound = request.into_inner();
         let hello = match timeout(wire::HANDSHAKE_TIMEOUT, inbound.message()).await {
             Ok(Ok(Some(ConnectRequest { frame: Some(connect_request::Frame::Hello(hello)) }))) => {
                 hello
@@ -120,7 +146,43 @@ impl AgentLink for Service {
         self.host.opened(session.clone());
         let host = self.host.clone();
         tokio::spawn(session::run(session.clone(), inbound, admission.heartbeat, host));
-        Ok(Response::new(Box::pin(session::frames(session, down))))
+        let mut response =
+            http::Response::new(Body::new(StreamBody::new(session::frames(session, down))));
+        let grpc = HeaderValue::from_static("application/grpc");
+        response.headers_mut().insert(CONTENT_TYPE, grpc);
+        Ok(response)
+    }
+}
+
+type Frames<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl AgentLink for Service {
+    async fn enroll(
+        &self,
+        request: Request<EnrollRequest>,
+    ) -> Result<Response<EnrollResponse>, Status> {
+        let peer = peer(&request)?;
+        peer.keep_pace().await;
+        let from = peer.address;
+        Ok(Response::new(self.host.enroll(request.into_inner(), from).await?))
+    }
+
+    async fn renew(
+        &self,
+        request: Request<RenewRequest>,
+    ) -> Result<Response<RenewResponse>, Status> {
+        let peer = peer(&request)?;
+        let identity = identity(&peer)?;
+        peer.keep_pace().await;
+        Ok(Response::new(self.host.renew(identity, request.into_inner()).await?))
+    }
+
+    async fn connect(
+        &self,
+        _: Request<Streaming<ConnectRequest>>,
+    ) -> Result<Response<Frames<ConnectResponse>>, Status> {
+        Err(Status::internal("the router answers Connect itself"))
     }
 
     async fn serve(
@@ -178,7 +240,11 @@ fn request_body(
 #[allow(clippy::result_large_err)] // tonic's own error type
 fn peer<T>(request: &Request<T>) -> Result<Arc<Peer>, Status> {
     let peer = request.extensions().get::<Arc<Peer>>();
-    peer.cloned().ok_or_else(|| Status::internal("the connection has no peer"))
+    peer.cloned().ok_or_else(no_peer)
+}
+
+fn no_peer() -> Status {
+    Status::internal("the connection has no peer")
 }
 
 #[allow(clippy::result_large_err)] // tonic's own error type

@@ -10,11 +10,13 @@ use bytes::Bytes;
 use dockctl_api::{
     error::{self, reason},
     link::v1::{
-        Call, CallResult, Cancel, ConnectRequest, ConnectResponse, Goodbye, Hello, Ping,
-        ServeRequest, connect_request, connect_response::Frame as Down, goodbye::Reason,
+        Call, CallResult, Cancel, ConnectResponse, End, Goodbye, Hello, Ping, ServeRequest,
+        connect_request, connect_response::Frame as Down, goodbye::Reason,
     },
 };
+use futures_util::{Stream, StreamExt as _, stream};
 use http::Response;
+use http_body::Frame;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     time,
@@ -22,9 +24,10 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Code, Status, Streaming, body::Body};
 
-use super::{Admission, Host, Update, body::Answer, listener::Peer};
+use super::{Admission, Host, Update, body::Answer, inbound::Inbound, listener::Peer};
 use crate::{
     calls::{Calls, Refused},
+    framing,
     liveness::{Liveness, State},
     quota::Quota,
     socket::Close,
@@ -87,7 +90,7 @@ pub struct Session {
     pub address: SocketAddr,
     /// When it was admitted.
     pub opened_at: SystemTime,
-    down: mpsc::Sender<Down>,
+    down: mpsc::Sender<Queued>,
     calls: Mutex<Calls<Waiter>>,
     /// One for each call that has not ended, also when its answer is on its way.
     slots: Arc<Semaphore>,
@@ -142,7 +145,7 @@ impl Session {
         admission: &Admission,
         hello: Hello,
         peer: &Peer,
-    ) -> (Arc<Self>, mpsc::Receiver<Down>) {
+    ) -> (Arc<Self>, mpsc::Receiver<Queued>) {
         let (down, frames) = mpsc::channel(DOWN_QUEUE);
         let session = Arc::new(Self {
             agent_id,
@@ -198,7 +201,7 @@ impl Session {
             return_within_ms: u32::try_from(return_within.as_millis()).unwrap_or(u32::MAX),
         };
         // A full queue means that the agent does not read; then the cut must say it.
-        let _ = self.down.try_send(Down::Goodbye(goodbye));
+        let _ = self.down.try_send(queued(Down::Goodbye(goodbye)));
         let session = self.clone();
         tokio::spawn(async move {
             let _ = time::timeout(GOODBYE, session.over()).await;
@@ -231,7 +234,7 @@ impl Session {
             let left = at.saturating_duration_since(Instant::now()).as_millis();
             u64::try_from(left).unwrap_or(u64::MAX).max(1)
         });
-        let frame = Down::Call(Call {
+        let frame = queued(Down::Call(Call {
             call_id,
             path: spec.path,
             message: spec.message,
@@ -241,7 +244,7 @@ impl Session {
             sent_at: Some(SystemTime::now().into()),
             request_id: spec.request_id,
             principal: spec.principal,
-        });
+        }));
         match until(deadline, self.down.send(frame)).await {
             Some(Ok(())) => pending.sent = true,
             Some(Err(_)) => return Err(self.offline(error::NOT_SENT)),
@@ -291,7 +294,7 @@ impl Session {
     }
 
     fn cancel(&self, call_id: u64) {
-        let frame = Down::Cancel(Cancel { call_id });
+        let frame = queued(Down::Cancel(Cancel { call_id }));
         if let Err(mpsc::error::TrySendError::Full(frame)) = self.down.try_send(frame) {
             // The agent must learn of it as soon as it reads again, or it works for nobody.
             let (down, over) = (self.down.clone(), self.over.clone());
@@ -340,7 +343,7 @@ impl Drop for Pending {
 /// Drives a session until it ends: reads frames, sends pings, watches for silence.
 pub(super) async fn run(
     session: Arc<Session>,
-    inbound: Streaming<ConnectRequest>,
+    inbound: Inbound,
     heartbeat: Duration,
     host: Arc<dyn Host>,
 ) {
@@ -355,7 +358,7 @@ pub(super) async fn run(
 
 async fn drive(
     session: &Arc<Session>,
-    mut inbound: Streaming<ConnectRequest>,
+    mut inbound: Inbound,
     heartbeat: Duration,
     host: &Arc<dyn Host>,
 ) -> String {
@@ -417,7 +420,8 @@ async fn drive(
                 let now = SystemTime::now();
                 let seq = lock(&session.liveness).ping(Instant::now(), unix_ms(now));
                 // A full queue: the agent does not read. Its silence will be noticed.
-                let _ = session.down.try_send(Down::Ping(Ping { seq, now: Some(now.into()) }));
+                let ping = Down::Ping(Ping { seq, now: Some(now.into()) });
+                let _ = session.down.try_send(queued(ping));
             }
             // Nothing was heard because nothing was read.
             () = time::sleep_until(resume.into()), if paused => {
@@ -459,30 +463,43 @@ fn update(frame: connect_request::Frame) -> Update {
     }
 }
 
-/// Ends the stream of frames after a Goodbye, so that the agent surely reads it.
+/// A frame on its way to the agent, gRPC-framed: a queue of whole messages would have room for 32 of the
+/// largest kind from the start.
+pub(super) struct Queued {
+    framed: Bytes,
+    /// Nothing follows it.
+    last: bool,
+}
+
+fn queued(frame: Down) -> Queued {
+    let last = matches!(frame, Down::Goodbye(_));
+    Queued { framed: framing::frame_message(&ConnectResponse { frame: Some(frame) }), last }
+}
+
+/// The answer to Connect. Ends after a Goodbye, so that the agent surely reads it.
 pub(super) fn frames(
     session: Arc<Session>,
-    down: mpsc::Receiver<Down>,
-) -> impl futures_util::Stream<Item = Result<ConnectResponse, Status>> {
+    down: mpsc::Receiver<Queued>,
+) -> impl Stream<Item = Result<Frame<Bytes>, Status>> {
     let state = Some((session, down));
-    futures_util::stream::unfold(state, |state| async move {
+    let frames = stream::unfold(state, |state| async move {
         let (session, mut down) = state?;
-        let frame = tokio::select! {
+        let Queued { framed, last } = tokio::select! {
             biased;
             frame = down.recv() => frame?,
             () = session.over.cancelled() => return None,
         };
-        let last = matches!(frame, Down::Goodbye(_));
-        let response = Ok(ConnectResponse { frame: Some(frame) });
-        Some((response, (!last).then_some((session, down))))
-    })
+        Some((Ok(Frame::data(framed)), (!last).then_some((session, down))))
+    });
+    let end = Frame::trailers(framing::trailers(&End::default()));
+    frames.chain(stream::iter([Ok(end)]))
 }
 
 impl Session {
     /// Queues the first frames; the queue is new and has room for them.
     pub(super) fn begin(&self, frames: [Down; 2]) {
         for frame in frames {
-            let _ = self.down.try_send(frame);
+            let _ = self.down.try_send(queued(frame));
         }
     }
 }
