@@ -1,5 +1,5 @@
 # What people type. The scripts in deploy/scripts do the work and say what they do; each runs alone too.
-.PHONY: help demo test chaos lint bench bench-fleet fuzz build fmt clean-demo
+.PHONY: help demo test chaos lint bench bench-fleet soak fuzz build fmt clean-demo
 SCRIPTS := deploy/scripts
 # The files of tests/tests whose scenarios have a small count in `make test` and a full one in `make chaos`.
 CHAOS := controller_kill network clock engine_faults disk hang_ups docker_api cp port_forward images build memory
@@ -30,6 +30,9 @@ bench: ## The benchmarks: ratios against the engine's own socket; ARGS go to doc
 
 bench-fleet: ## Ten thousand simulated agents at one controller; ARGS go to dockctl-bench fleet.
 	@$(SCRIPTS)/bench-fleet.sh $(ARGS)
+
+soak: ## Half an hour of all that happens in a fleet, 1,000 simulated agents: memory and open files stay flat.
+	@$(SCRIPTS)/bench-fleet.sh --agents 1000 --soak 30 $(ARGS)
 
 fuzz: ## Fuzz what reads bytes from outside; ARGS: seconds for each target (60), then targets.
 	@$(SCRIPTS)/tools.sh cargo-fuzz

@@ -8,7 +8,8 @@ use dockctl_api::{
     v1::{
         ListContainersRequest, LoginRequest, PingRequest, agent_service_client::AgentServiceClient,
         auth_service_client::AuthServiceClient, container_service_client::ContainerServiceClient,
-        exec_service_client::ExecServiceClient, system_service_client::SystemServiceClient,
+        copy_service_client::CopyServiceClient, exec_service_client::ExecServiceClient,
+        system_service_client::SystemServiceClient,
     },
 };
 use dockctl_link::channel::Channel;
@@ -76,6 +77,11 @@ impl Api {
     /// ContainerService.
     pub(crate) fn containers(&self) -> ContainerServiceClient<Authorized> {
         ContainerServiceClient::with_origin(self.0.clone(), self.0.channel.origin.clone())
+    }
+
+    /// CopyService.
+    pub(crate) fn copy(&self) -> CopyServiceClient<Authorized> {
+        CopyServiceClient::with_origin(self.0.clone(), self.0.channel.origin.clone())
     }
 
     /// ExecService.

@@ -76,6 +76,7 @@ async fn one_hop() -> Result<Ready> {
         tls,
         service: answers_at_once(),
         max_connections: 128,
+        traffic: Default::default(),
         session_within: None,
     };
     tokio::spawn(port.serve(CancellationToken::new()));

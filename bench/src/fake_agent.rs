@@ -3,11 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
+use bytes::Bytes;
 use dockctl_api::{
     link::v1::{Certificate, EnrollRequest},
     tls::{ClientIdentity, Trust, client_config},
     v1::{
-        PingRequest, PingResponse,
+        LogRecord, LogStream, PingRequest, PingResponse, ReadArchiveRequest, ReadArchiveResponse,
+        StreamLogsRequest, StreamLogsResponse,
+        container_service_server::{ContainerService, ContainerServiceServer},
+        copy_service_server::{CopyService, CopyServiceServer},
         system_service_server::{SystemService, SystemServiceServer},
     },
 };
@@ -18,15 +22,18 @@ use rustls::{
     ClientConfig,
     pki_types::{CertificateDer, PrivateKeyDer},
 };
-use tokio::time::timeout;
+use tokio::time::{interval, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tonic::{Request, Response, Status, service::Routes};
+use tonic::{Request, Response, Status, codegen::BoxStream, service::Routes};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The services of a fake agent.
 pub(crate) fn answers_at_once() -> Routes {
-    Routes::new(SystemServiceServer::new(AtOnce)).prepare()
+    Routes::new(SystemServiceServer::new(AtOnce))
+        .add_service(ContainerServiceServer::new(AtOnce))
+        .add_service(CopyServiceServer::new(AtOnce))
+        .prepare()
 }
 
 /// An agent that has enrolled.
@@ -104,8 +111,64 @@ impl Host for Identity {
     }
 }
 
-/// Answers a ping without asking anyone.
+/// Answers a ping without asking anyone, and streams of any length.
+#[derive(Clone)]
 struct AtOnce;
+
+/// Between two lines of a log that is followed.
+const LINE_EVERY: Duration = Duration::from_millis(100);
+/// A piece of an archive; so much of a log is sent at once, too.
+pub(crate) const PIECE: usize = 64 * 1024;
+
+#[tonic::async_trait]
+impl ContainerService for AtOnce {
+    /// A line now and then where it is followed; else as many pieces as the container's name says.
+    async fn stream_logs(
+        &self,
+        request: Request<StreamLogsRequest>,
+    ) -> Result<Response<BoxStream<StreamLogsResponse>>, Status> {
+        let request = request.into_inner();
+        let message = |data: Bytes| {
+            let record = LogRecord { stream: LogStream::Stdout.into(), data };
+            Ok(StreamLogsResponse { records: vec![record], ..Default::default() })
+        };
+        if request.follow {
+            let lines = stream::unfold(interval(LINE_EVERY), move |mut every| async move {
+                every.tick().await;
+                Some((message(Bytes::from_static(LINE)), every))
+            });
+            return Ok(Response::new(Box::pin(lines)));
+        }
+        let lines = Bytes::from(LINE.repeat(PIECE / LINE.len()));
+        let pieces = pieces(&request.container)?;
+        Ok(Response::new(Box::pin(stream::iter((0..pieces).map(move |_| message(lines.clone()))))))
+    }
+}
+
+/// 100 bytes.
+const LINE: &[u8; 100] = &{
+    let mut line = [b'x'; 100];
+    line[99] = b'\n';
+    line
+};
+
+#[tonic::async_trait]
+impl CopyService for AtOnce {
+    /// As many pieces as the container's name says.
+    async fn read_archive(
+        &self,
+        request: Request<ReadArchiveRequest>,
+    ) -> Result<Response<BoxStream<ReadArchiveResponse>>, Status> {
+        let (data, pieces) =
+            (Bytes::from(vec![b'x'; PIECE]), pieces(&request.get_ref().container)?);
+        let message = move |_| Ok(ReadArchiveResponse { stat: None, data: data.clone() });
+        Ok(Response::new(Box::pin(stream::iter((0..pieces).map(message)))))
+    }
+}
+
+fn pieces(container: &str) -> Result<usize, Status> {
+    container.parse().map_err(|_| Status::invalid_argument("the container is a number of pieces"))
+}
 
 #[tonic::async_trait]
 impl SystemService for AtOnce {

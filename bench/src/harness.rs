@@ -16,7 +16,8 @@ use dockctl_api::{
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::TcpStream,
     process::{Child, ChildStdout, Command},
     time::timeout,
 };
@@ -140,12 +141,7 @@ impl Daemon {
 
     /// Processor time that it has used, seconds.
     pub(crate) fn cpu(&self) -> Result<f64> {
-        let stat = fs::read_to_string(self.proc("stat")?)?;
-        // proc(5): the 14th and 15th fields, the 2nd being the name in parentheses.
-        let (_, fields) = stat.rsplit_once(')').context("no name")?;
-        let mut fields = fields.split_whitespace().skip(11).map(str::parse::<f64>);
-        let mut ticks = || fields.next().context("too few fields");
-        Ok((ticks()?? + ticks()??) / rustix::param::clock_ticks_per_second() as f64)
+        cpu(&self.proc("stat")?)
     }
 
     /// How many files and sockets it has open.
@@ -168,6 +164,20 @@ impl Daemon {
     fn proc(&self, file: &str) -> Result<String> {
         Ok(format!("/proc/{}/{file}", self.child.id().context("the process has ended")?))
     }
+}
+
+/// Processor time that this program has used, seconds.
+pub(crate) fn own_cpu() -> Result<f64> {
+    cpu("/proc/self/stat")
+}
+
+fn cpu(stat: &str) -> Result<f64> {
+    let stat = fs::read_to_string(stat)?;
+    // proc(5): the 14th and 15th fields, the 2nd being the name in parentheses.
+    let (_, fields) = stat.rsplit_once(')').context("no name")?;
+    let mut fields = fields.split_whitespace().skip(11).map(str::parse::<f64>);
+    let mut ticks = || fields.next().context("too few fields");
+    Ok((ticks()?? + ticks()??) / rustix::param::clock_ticks_per_second() as f64)
 }
 
 fn tail(log: &Path) -> String {
@@ -261,6 +271,21 @@ impl Controller {
     pub(crate) async fn join_token_for(&self, max_uses: u32) -> Result<String> {
         let request = CreateJoinTokenRequest { max_uses, ..Default::default() };
         Ok(self.client().await?.agents().create_join_token(request).await?.into_inner().token)
+    }
+
+    /// A histogram without labels among its metrics: the upper bound of each bucket, and how many values are
+    /// not above it.
+    pub(crate) async fn histogram(&self, name: &str) -> Result<Vec<(f64, f64)>> {
+        let mut stream = TcpStream::connect(&self.metrics).await?;
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await?;
+        let bucket = format!("{name}_bucket{{le=\"");
+        let lines = text.lines().filter_map(|line| line.strip_prefix(&bucket)?.split_once("\"} "));
+        let buckets: Vec<_> =
+            lines.map(|(le, count)| Ok((le.parse()?, count.parse()?))).collect::<Result<_>>()?;
+        ensure!(!buckets.is_empty(), "no {name} in {text}");
+        Ok(buckets)
     }
 
     /// What the controller knows of an agent.

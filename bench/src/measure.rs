@@ -149,7 +149,7 @@ pub(crate) async fn alternate_rate<A: Caller, B: Caller>(
 }
 
 /// Calls a second that all callers together get through, each in a task of its own.
-async fn rate<C: Caller>(callers: &mut Vec<C>, span: Duration) -> Result<f64> {
+pub(crate) async fn rate<C: Caller>(callers: &mut Vec<C>, span: Duration) -> Result<f64> {
     let start = Instant::now();
     let mut tasks = JoinSet::new();
     for mut caller in callers.drain(..) {

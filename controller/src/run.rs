@@ -37,7 +37,8 @@ use crate::{
     ca::Ca,
     edge::{
         api::{Api, MAX_UNARY},
-        metrics::Metrics,
+        calls::Calls,
+        metrics::{self, Metrics},
     },
     fleet::{host::LinkHost, registry::Registry},
     guard::Guard,
@@ -97,6 +98,7 @@ impl Controller {
     /// Opens or creates everything on disk and binds the ports.
     pub async fn open(options: Options) -> anyhow::Result<Self> {
         let now = SystemTime::now();
+        let recorder = metrics::recorder()?;
         let dir = &options.data_dir;
         make_private(dir)?;
         let lock = lock(dir)?;
@@ -117,12 +119,14 @@ impl Controller {
         names.extend([options.listen.ip().to_string(), options.agent_listen.ip().to_string()]);
         let certificate = Certificate::new(ca.clone(), names)?;
         let audit = Audit::new(store.clone());
+        let unary = Arc::new(Semaphore::new(MAX_UNARY));
         let api_service = Api {
+            calls: Calls::new(&policies),
             guard: Guard::new(auth.clone(), policies),
             audit: audit.clone(),
             registry: registry.clone(),
             local: local_services(&registry, &store, &join_tokens, auth, audit.clone()).await?,
-            unary: Arc::new(Semaphore::new(MAX_UNARY)),
+            unary: unary.clone(),
             draining: CancellationToken::new(),
         };
         let link_host = Arc::new(LinkHost {
@@ -133,11 +137,13 @@ impl Controller {
             certificate_lifetime: ca.agent_lifetime(),
             heartbeat: options.heartbeat,
         });
-        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
-        let handle = recorder.handle();
-        // Where a process has two controllers (tests do), the first one's recorder counts for both.
-        let _ = metrics::set_global_recorder(recorder);
-        let metrics_service = Metrics { recorder: handle, registry, store };
+        let metrics_service = Metrics {
+            recorder,
+            registry,
+            store,
+            unary,
+            traffic: [("users", Arc::default()), ("agents", Arc::default())],
+        };
         Ok(Self {
             api: ports[0].local_addr()?,
             agents,
@@ -169,11 +175,14 @@ impl Controller {
         let (stop_users, stop_agents, stop_metrics) =
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let service = self.api_service.clone();
+        let [users_traffic, agents_traffic] =
+            self.metrics_service.traffic.clone().map(|(_, traffic)| traffic);
         let users = Port {
             listener: api,
             tls: Some(Arc::new(tls::users_config(self.certificate.served.clone())?)),
             service: tower::service_fn(move |request| service.clone().serve(request)),
             max_connections: MAX_CONNECTIONS,
+            traffic: users_traffic,
             session_within: None,
         };
         let ca = self.certificate.ca.certificate_der();
@@ -182,6 +191,7 @@ impl Controller {
             tls: Some(Arc::new(tls::agents_config(ca, self.certificate.served.clone())?)),
             service: router(self.link_host.clone()),
             max_connections: MAX_CONNECTIONS,
+            traffic: agents_traffic,
             session_within: Some(wire::SESSION_WITHIN),
         };
         let store = self.metrics_service.store.clone();

@@ -159,5 +159,8 @@ async fn health_and_metrics_answer() {
     let metrics = get(world.metrics, "/metrics").await;
     assert!(metrics.contains("dockctl_agents{state=\"connected\"} 1"), "{metrics}");
     // A stranger cannot make label values.
-    assert!(metrics.lines().filter(|l| l.starts_with("dockctl_requests_total")).count() < 20);
+    assert!(
+        metrics.lines().filter(|l| l.starts_with("dockctl_calls_total{method=\"other")).count()
+            < 20
+    );
 }

@@ -77,12 +77,12 @@ impl Liveness {
         seq
     }
 
-    /// The answer to a ping with the other end's clock. An unknown or repeated number counts as
-    /// heard only.
-    pub fn pong(&mut self, seq: u64, now: Instant, their_wall_ms: i64) {
+    /// The answer to a ping with the other end's clock; gives the round trip. An unknown or repeated
+    /// number counts as heard only.
+    pub fn pong(&mut self, seq: u64, now: Instant, their_wall_ms: i64) -> Option<Duration> {
         self.heard(now);
-        let Some(at) = self.pings.iter().position(|(s, ..)| *s == seq) else { return };
-        let Some((_, sent, wall_ms)) = self.pings.drain(..=at).next_back() else { return };
+        let at = self.pings.iter().position(|(s, ..)| *s == seq)?;
+        let (_, sent, wall_ms) = self.pings.drain(..=at).next_back()?;
         let round_trip = now.saturating_duration_since(sent);
         let half = i64::try_from(round_trip.as_millis() / 2).unwrap_or(i64::MAX);
         let offset = their_wall_ms.saturating_sub(wall_ms).saturating_sub(half);
@@ -90,6 +90,7 @@ impl Liveness {
         if self.samples.len() > SAMPLES {
             self.samples.pop_front();
         }
+        Some(round_trip)
     }
 
     /// Median round trip of the last samples.

@@ -20,6 +20,8 @@ use tokio::{
     net::TcpStream,
 };
 
+use crate::controller::traffic::Traffic;
+
 /// Bytes that one system call may read: a full HTTP/2 frame in TLS records is a little over 64 KiB.
 const READ: usize = 128 * 1024;
 
@@ -46,12 +48,31 @@ pub(crate) struct Socket {
     close: Close,
     /// What was read ahead and not taken yet.
     ahead: Bytes,
+    traffic: Option<Arc<Traffic>>,
 }
 
 impl Socket {
     /// Closes as `close` says when it is dropped.
     pub(crate) fn new(tcp: TcpStream, close: Close) -> Self {
-        Self { tcp, close, ahead: Bytes::new() }
+        Self { tcp, close, ahead: Bytes::new(), traffic: None }
+    }
+
+    /// The same with its bytes counted.
+    pub(crate) fn counted(mut self, traffic: Arc<Traffic>) -> Self {
+        self.traffic = Some(traffic);
+        self
+    }
+
+    fn has_read(&self, bytes: usize) {
+        if let Some(traffic) = &self.traffic {
+            traffic.received(bytes);
+        }
+    }
+
+    fn has_written(&self, written: &Poll<io::Result<usize>>) {
+        if let (Some(traffic), Poll::Ready(Ok(bytes))) = (&self.traffic, written) {
+            traffic.sent(*bytes);
+        }
     }
 }
 
@@ -77,12 +98,16 @@ impl AsyncRead for Socket {
             return Poll::Ready(Ok(()));
         }
         if into.remaining() >= READ {
-            return Pin::new(&mut this.tcp).poll_read(cx, into);
+            let before = into.filled().len();
+            ready!(Pin::new(&mut this.tcp).poll_read(cx, into))?;
+            this.has_read(into.filled().len() - before);
+            return Poll::Ready(Ok(()));
         }
         BUFFER.with_borrow_mut(|buffer| {
             buffer.resize(READ, 0);
             let mut read = ReadBuf::new(buffer);
             ready!(Pin::new(&mut this.tcp).poll_read(cx, &mut read))?;
+            this.has_read(read.filled().len());
             let (taken, ahead) = read.filled().split_at(read.filled().len().min(into.remaining()));
             into.put_slice(taken);
             this.ahead = Bytes::copy_from_slice(ahead);
@@ -97,7 +122,9 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.tcp).poll_write(cx, bytes);
+        self.has_written(&written);
+        written
     }
 
     fn poll_write_vectored(
@@ -105,7 +132,9 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write_vectored(cx, pieces)
+        let written = Pin::new(&mut self.tcp).poll_write_vectored(cx, pieces);
+        self.has_written(&written);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -236,6 +236,7 @@ impl NewerController {
             tls: Some(Arc::new(tls::agents_config(ca.der.clone(), served).unwrap())),
             service: Routes::from(Router::new().route(CONNECT, post(answer))),
             max_connections: 10,
+            traffic: Default::default(),
             session_within: None,
         };
         // Ends with the test's runtime.

@@ -71,12 +71,21 @@ impl Controller<'_> {
     /// # Errors
     /// When it does not tell.
     pub async fn tasks(&self) -> Result<usize> {
+        let text = self.read_metrics().await?;
+        let tasks = text.lines().find_map(|line| line.strip_prefix("dockctl_tasks "));
+        Ok(tasks.with_context(|| text.clone())?.parse()?)
+    }
+
+    /// What Prometheus would read.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn read_metrics(&self) -> Result<String> {
         let mut stream = TcpStream::connect(self.metrics).await?;
         stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await?;
         let mut text = String::new();
         stream.read_to_string(&mut text).await?;
-        let tasks = text.lines().find_map(|line| line.strip_prefix("dockctl_tasks "));
-        Ok(tasks.with_context(|| text.clone())?.parse()?)
+        Ok(text)
     }
 }
 

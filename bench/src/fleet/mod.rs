@@ -3,8 +3,10 @@
 
 mod churn;
 mod growth;
+mod mix;
 mod pages;
 mod simulator;
+mod soak;
 mod storm;
 mod watchers;
 
@@ -34,6 +36,9 @@ pub(crate) struct Args {
     /// Only these scenarios, after the fleet has grown; writes nothing.
     #[arg(long, value_enum, value_name = "NAME")]
     only: Vec<Name>,
+    /// Instead of the scenarios: all that happens in a fleet, for so many minutes.
+    #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u64).range(1..=1_440))]
+    soak: Option<u64>,
     /// Short rounds: shows that everything works, measures badly, writes nothing.
     #[arg(long)]
     quick: bool,
@@ -50,6 +55,8 @@ pub(crate) struct Args {
 enum Name {
     /// `ps` over all containers.
     Pages,
+    /// Calls to all agents, from many at once.
+    Mix,
     /// Containers that start and stop all over the fleet.
     Churn,
     /// Many who watch the events, and one who does not read.
@@ -89,6 +96,13 @@ pub(crate) async fn run(programs: &Programs, args: Args) -> Result<()> {
     println!("{} agents with {} containers each", args.agents, args.containers);
     let out = args.out.unwrap_or_else(|| RESULTS.into());
 
+    if let Some(minutes) = args.soak {
+        let (figures, seen) = soak::run(&mut fleet, Duration::from_secs(60 * minutes)).await?;
+        report.add(figures);
+        report.finish();
+        report.write(&out.join("soak.json"))?;
+        return soak::plot(&seen, &out);
+    }
     let (figures, growth) = growth::run(&mut fleet).await.context("growth")?;
     report.add(figures);
     let mut storm = None;
@@ -98,6 +112,7 @@ pub(crate) async fn run(programs: &Programs, args: Args) -> Result<()> {
         }
         let figures = match name {
             Name::Pages => pages::run(&mut fleet).await,
+            Name::Mix => mix::run(&mut fleet).await,
             Name::Churn => churn::run(&mut fleet).await,
             Name::Watchers => watchers::run(&mut fleet).await,
             Name::Storm => storm::run(&mut fleet).await.map(|(figures, curves)| {

@@ -24,10 +24,12 @@ pub(super) async fn run(fleet: &mut Fleet<'_>) -> Result<Vec<Figure>> {
     let before = fleet.controller.daemon.memory()?;
     fleet.controller.daemon.forget_peak()?;
     let (mut first, mut all) = (Series::default(), Series::default());
-    for _ in 0..fleet.pick(5, 3) {
+    for _ in 0..fleet.pick(20, 3) {
         let begin = Instant::now();
         page(&mut client, String::new()).await?;
         first.push(ms(begin.elapsed()));
+    }
+    for _ in 0..fleet.pick(5, 1) {
         let begin = Instant::now();
         let listed = whole(&mut client).await?;
         all.push(begin.elapsed().as_secs_f64());

@@ -39,7 +39,10 @@ pub(crate) struct Simulator {
     containers: usize,
     agents: Vec<Arc<Simulated>>,
     statuses: Vec<watch::Receiver<Status>>,
-    _stops: Vec<DropGuard>,
+    /// What ends each one's connection.
+    stops: Vec<DropGuard>,
+    /// How many took another one's place.
+    replaced: usize,
     _thread: DropGuard,
 }
 
@@ -57,7 +60,8 @@ impl Simulator {
             containers,
             agents: Vec::new(),
             statuses: Vec::new(),
-            _stops: Vec::new(),
+            stops: Vec::new(),
+            replaced: 0,
             _thread: stop.drop_guard(),
         })
     }
@@ -107,18 +111,12 @@ impl Simulator {
         for batch in self.agents[self.statuses.len()..].chunks(AT_ONCE) {
             let first = self.statuses.len();
             for agent in batch {
-                let connector = Connector::new(
-                    agent.identity.controller.clone(),
-                    agent.clone() as Arc<dyn Host>,
-                )
-                .from_address(agent.address());
-                self.statuses.push(connector.status());
-                let stop = CancellationToken::new();
-                self.handle.spawn(connector.run(stop.clone()));
-                self._stops.push(stop.drop_guard());
+                let (status, stop) = begin(&self.handle, agent);
+                self.statuses.push(status);
+                self.stops.push(stop);
             }
             for status in &mut self.statuses[first..] {
-                let connected = status.wait_for(|status| is_connected(status));
+                let connected = status.wait_for(is_connected);
                 tokio::time::timeout(Duration::from_secs(60), connected)
                     .await
                     .context("an agent did not come up")??;
@@ -132,8 +130,40 @@ impl Simulator {
         self.statuses.iter().filter(|status| is_connected(&status.borrow())).count()
     }
 
+    /// Ends an agent's process and starts it again.
+    pub(crate) fn restart(&mut self, n: usize) {
+        let n = n % self.agents.len();
+        (self.statuses[n], self.stops[n]) = begin(&self.handle, &self.agents[n]);
+    }
+
+    /// Puts a new agent in the place of one, which is to be deleted before.
+    pub(crate) async fn replace(
+        &mut self,
+        n: usize,
+        controller: &Controller,
+        token: &str,
+    ) -> Result<()> {
+        let (address, fingerprint) = controller.agents();
+        let (address, fingerprint) = (address.to_owned(), fingerprint.to_owned());
+        let (token, containers, number) =
+            (token.to_owned(), self.containers, self.agents[n].number);
+        self.replaced += 1;
+        let name = format!("sim-{number:05}-{}", self.replaced);
+        let enrolling = self.handle.spawn(async move {
+            let identity = Identity::enroll((&address, &fingerprint), &token, &name).await?;
+            anyhow::Ok(Arc::new(Simulated::new(identity, name, number, containers)))
+        });
+        self.agents[n] = enrolling.await??;
+        self.restart(n);
+        Ok(())
+    }
+
     /// Starts and stops containers all over the fleet, so many a second, for that long. Gives how many.
-    pub(crate) async fn churn(&self, rate: usize, span: Duration) -> Result<usize> {
+    pub(crate) fn churn(
+        &self,
+        rate: usize,
+        span: Duration,
+    ) -> impl Future<Output = Result<usize>> + Send + use<> {
         let (agents, containers) = (self.agents.clone(), self.containers);
         let each = (rate as f64 * TICK.as_secs_f64()).max(1.0) as usize;
         let ticks = span.as_millis() / TICK.as_millis();
@@ -152,7 +182,7 @@ impl Simulator {
             }
             made
         });
-        Ok(churning.await?)
+        async move { Ok(churning.await?) }
     }
 
     /// Checks a list of the whole fleet against what the agents have.
@@ -175,6 +205,16 @@ impl Simulator {
         }
         Ok(())
     }
+}
+
+/// Connects an agent and keeps it so.
+fn begin(handle: &Handle, agent: &Arc<Simulated>) -> (watch::Receiver<Status>, DropGuard) {
+    let connector =
+        Connector::new(agent.identity.controller.clone(), agent.clone() as Arc<dyn Host>)
+            .from_address(agent.address());
+    let (status, stop) = (connector.status(), CancellationToken::new());
+    handle.spawn(connector.run(stop.clone()));
+    (status, stop.drop_guard())
 }
 
 fn is_connected(status: &Status) -> bool {

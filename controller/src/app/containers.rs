@@ -1,5 +1,7 @@
 //! Fleet lists of containers, from the inventory. Everything else about containers is served by agents.
 
+use std::ops::ControlFlow;
+
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use dockctl_api::{
@@ -50,40 +52,46 @@ pub(super) fn list(
     };
     let mut response = Encoded::default();
     let mut last = None;
-    registry.visit(agents, |view, held| {
-        // Agents come in the order of their names, so those before the page are passed whole.
-        let passed = after.as_ref().is_some_and(|a| view.agent < a.agent);
-        if !passed && response.next_page_token.is_empty() {
-            let mut chosen: Vec<(&str, &str, &Held)> = held
-                .containers
-                .iter()
-                .map(|held| (held.name(), held.id(), held))
-                .filter(|(name, id, held)| {
-                    let is_next = |after: &Position| after.is_before(&view.agent, name, id);
-                    after.as_ref().is_none_or(is_next) && wanted(id, held)
-                })
-                .collect();
-            chosen.sort_unstable_by_key(|(name, id, _)| (*name, *id));
-            for (name, id, held) in chosen {
-                if response.containers.len() == limit {
-                    response.next_page_token =
-                        last.as_ref().map_or_else(String::new, Position::token);
-                    break;
-                }
-                response.containers.push(match view.stale {
-                    true => [&held.encoded, STALE].concat().into(),
-                    false => held.encoded.clone(),
-                });
-                last = Some(Position {
-                    agent: view.agent.clone(),
-                    name: name.to_owned(),
-                    id: id.to_owned(),
-                });
-            }
-        }
+    let from = after.as_ref().map_or("", |after| &after.agent);
+    registry.visit(agents, from, |visited| {
+        // The first page tells how fresh each agent's part is; a later one ends when it is full.
         if after.is_none() {
-            response.views.push(view);
+            response.views.push(visited.view());
+        } else if !response.next_page_token.is_empty() {
+            return ControlFlow::Break(());
         }
+        if !response.next_page_token.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        let agent = visited.agent();
+        let mut chosen: Vec<(&str, &str, &Held)> = visited
+            .holds()
+            .containers
+            .iter()
+            .map(|held| (held.name(), held.id(), held))
+            .filter(|(name, id, held)| {
+                let is_next = |after: &Position| after.is_before(agent, name, id);
+                after.as_ref().is_none_or(is_next) && wanted(id, held)
+            })
+            .collect();
+        chosen.sort_unstable_by_key(|(name, id, _)| (*name, *id));
+        let is_stale = visited.is_stale();
+        for (name, id, held) in chosen {
+            if response.containers.len() == limit {
+                response.next_page_token = last.as_ref().map_or_else(String::new, Position::token);
+                break;
+            }
+            response.containers.push(match is_stale {
+                true => [&held.encoded, STALE].concat().into(),
+                false => held.encoded.clone(),
+            });
+            last = Some(Position {
+                agent: agent.to_owned(),
+                name: name.to_owned(),
+                id: id.to_owned(),
+            });
+        }
+        ControlFlow::Continue(())
     });
     Ok(response)
 }

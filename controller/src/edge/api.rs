@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, body::Body, service::Routes};
 use tower::ServiceExt as _;
 
+use super::calls::Calls;
 use crate::{
     app::{
         audit::{self, Audit, Begun, Deed},
@@ -44,6 +45,8 @@ pub struct Api {
     pub guard: Guard,
     /// What was done.
     pub audit: Audit,
+    /// How calls end and how long they take.
+    pub calls: Calls,
     /// The live fleet.
     pub registry: Registry,
     /// The controller's own services.
@@ -57,14 +60,9 @@ pub struct Api {
 impl Api {
     /// Answers one request.
     pub async fn serve(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-        // Only rpcs that exist become label values, or a stranger could make any number of them.
-        let known = self.guard.method(request.uri().path()).cloned();
+        let call = self.calls.begin(request.uri().path());
         let answer = self.answer(request.map(Body::new)).await;
-        let refused = answer.as_ref().err().map_or(Code::Ok, Status::code);
-        let method = known.as_ref().map_or("other", |method| &method.path);
-        let labels = [("method", method.to_owned()), ("refused", format!("{refused:?}"))];
-        metrics::counter!("dockctl_requests_total", &labels).increment(1);
-        Ok(answer.unwrap_or_else(|status| error::response(&status)))
+        Ok(call.answered(answer.unwrap_or_else(|status| error::response(&status))))
     }
 
     async fn answer(self, request: Request<Body>) -> Result<Response<Body>, Status> {

@@ -2,4 +2,5 @@
 //! here; what they mean is decided further in.
 
 pub mod api;
+pub mod calls;
 pub mod metrics;

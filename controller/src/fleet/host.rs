@@ -224,6 +224,10 @@ impl Host for LinkHost {
         self.registry.measured(session);
     }
 
+    fn heartbeat(&self, round_trip: Duration) {
+        metrics::histogram!("dockctl_heartbeat_seconds").record(round_trip);
+    }
+
     fn closed(&self, session: &Arc<Session>, cause: String) {
         tracing::info!(agent = %session.name, epoch = session.epoch, %cause, "disconnected");
         if !self.registry.closed(session, &cause) {

@@ -2,7 +2,8 @@
 //! store is behind it: what must outlive the process is written there first.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
+    ops::{Bound, ControlFlow},
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
 };
@@ -46,6 +47,21 @@ pub enum Change {
     Deleted(Box<Agent>),
 }
 
+/// How many agents there are.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Counts {
+    /// With a link.
+    pub connected: usize,
+    /// With a link on which a heartbeat is overdue.
+    pub suspect: usize,
+    /// Without a link.
+    pub offline: usize,
+    /// Revoked or locked.
+    pub kept_out: usize,
+    /// Calls that wait for their first answer.
+    pub calls: usize,
+}
+
 /// Something that happened in the fleet, ready to be sent: it is encoded once, however many watch.
 #[derive(Debug)]
 pub struct FleetEvent {
@@ -60,7 +76,8 @@ pub struct FleetEvent {
 #[derive(Default)]
 struct Fleet {
     agents: HashMap<String, Entry>,
-    by_name: HashMap<String, String>,
+    /// The id of each name.
+    by_name: BTreeMap<String, String>,
 }
 
 struct Entry {
@@ -425,11 +442,20 @@ impl Registry {
         agents
     }
 
-    /// How many agents have a session, and how many there are.
-    pub fn counts(&self) -> (usize, usize) {
-        let fleet = self.read();
-        let connected = fleet.agents.values().filter(|e| e.session().is_some()).count();
-        (connected, fleet.agents.len())
+    /// How many agents there are in each state, and how many calls wait for them.
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for entry in self.read().agents.values() {
+            counts.calls += entry.session.as_ref().map_or(0, |session| session.calls_waiting());
+            let state = entry.session().map(|session| session.health().state);
+            *match (&entry.record.standing, state) {
+                (Standing::Locked { .. } | Standing::Revoked { .. }, _) => &mut counts.kept_out,
+                (Standing::Active, None) => &mut counts.offline,
+                (Standing::Active, Some(State::Live)) => &mut counts.connected,
+                (Standing::Active, Some(State::Suspect | State::Dead)) => &mut counts.suspect,
+            } += 1;
+        }
+        counts
     }
 
     /// The session of one agent by name or id. Errors: AGENT_NOT_FOUND, AGENT_OFFLINE (NOT_SENT).
@@ -462,26 +488,58 @@ impl Registry {
             || self.read().agents.get(id).is_some_and(|e| selector.matches(&e.record.labels))
     }
 
-    /// Visits the view of each selected agent in the order of their names.
-    pub fn visit(&self, selector: &Selector, mut visitor: impl FnMut(AgentView, &View)) {
+    /// Visits the selected agents in the order of their names, beginning with the name `from`, until the
+    /// visitor has enough.
+    pub fn visit(
+        &self,
+        selector: &Selector,
+        from: &str,
+        mut visitor: impl FnMut(&Visited<'_>) -> ControlFlow<()>,
+    ) {
         let fleet = self.read();
-        let mut selected: Vec<_> =
-            fleet.agents.values().filter(|e| selector.matches(&e.record.labels)).collect();
-        selected.sort_by(|a, b| a.record.name.cmp(&b.record.name));
-        for entry in selected {
-            let cause = entry.stale_cause();
-            let as_of = match entry.session() {
-                Some(session) if cause.is_none() => Some(session.health().heard_at),
-                _ => entry.view.as_of,
-            };
-            let view = AgentView {
-                agent: entry.record.name.clone(),
-                as_of: as_of.map(Into::into),
-                stale: cause.is_some(),
-                cause: cause.unwrap_or_default(),
-            };
-            visitor(view, &entry.view);
+        let names = fleet.by_name.range::<str, _>((Bound::Included(from), Bound::Unbounded));
+        let entries = names.filter_map(|(_, id)| fleet.agents.get(id));
+        for entry in entries.filter(|e| selector.matches(&e.record.labels)) {
+            if visitor(&Visited(entry)).is_break() {
+                return;
+            }
         }
+    }
+}
+
+/// One agent, as [`Registry::visit`] shows it.
+pub struct Visited<'f>(&'f Entry);
+
+impl Visited<'_> {
+    /// Its name.
+    pub fn agent(&self) -> &str {
+        &self.0.record.name
+    }
+
+    /// What it holds.
+    pub fn holds(&self) -> &View {
+        &self.0.view
+    }
+
+    /// How fresh that is.
+    pub fn view(&self) -> AgentView {
+        let Self(entry) = self;
+        let cause = entry.stale_cause();
+        let as_of = match entry.session() {
+            Some(session) if cause.is_none() => Some(session.health().heard_at),
+            _ => entry.view.as_of,
+        };
+        AgentView {
+            agent: entry.record.name.clone(),
+            as_of: as_of.map(Into::into),
+            stale: cause.is_some(),
+            cause: cause.unwrap_or_default(),
+        }
+    }
+
+    /// Whether it is known to be old.
+    pub fn is_stale(&self) -> bool {
+        self.0.stale_cause().is_some()
     }
 }
 

@@ -309,6 +309,8 @@ pub trait Store: Send + Sync + 'static {
         filter: AuditFilter,
         limit: u32,
     ) -> Result<Vec<AuditEntry>, StoreError>;
+    /// How many writes wait in line.
+    fn writes_waiting(&self) -> usize;
     /// Ends the store's work: waits for writes that have begun and lets go of the files.
     async fn close(&self);
 }

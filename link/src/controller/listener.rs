@@ -27,6 +27,7 @@ use tower::ServiceExt as _;
 use super::{
     gate::{Gate, Place},
     session::Session,
+    traffic::Traffic,
 };
 use crate::{
     identity::PeerIdentity,
@@ -97,6 +98,8 @@ pub struct Port<S> {
     pub service: S,
     /// Connections at once; beyond it new ones are closed.
     pub max_connections: usize,
+    /// Counts what passes.
+    pub traffic: Arc<Traffic>,
     /// Connections that have no agent's session after this time are ended; None where there are none.
     pub session_within: Option<Duration>,
 }
@@ -106,6 +109,7 @@ pub struct Port<S> {
 struct Shared<S> {
     tls: Option<Arc<ServerConfig>>,
     service: S,
+    traffic: Arc<Traffic>,
     session_within: Option<Duration>,
     shutdown: CancellationToken,
 }
@@ -127,6 +131,7 @@ where
         let shared = Shared {
             tls: self.tls,
             service: self.service,
+            traffic: self.traffic,
             session_within: self.session_within,
             shutdown: shutdown.clone(),
         };
@@ -148,10 +153,12 @@ where
                 }
             };
             let Some(place) = place.and_then(|place| gate.enter(address.ip(), place)) else {
+                shared.traffic.refused();
                 tracing::debug!(%address, "too many unfinished connections of its address; closed");
                 continue;
             };
             let Ok(slot) = connections.clone().try_acquire_owned() else {
+                shared.traffic.refused();
                 tracing::warn!(%address, "too many connections; closed");
                 continue;
             };
@@ -186,8 +193,9 @@ async fn serve_connection<S>(
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(%address, %error, "cannot set TCP_NODELAY");
     }
-    let close = Close::default();
-    let tcp = Socket::new(tcp, close.clone());
+    let (close, traffic) = (Close::default(), shared.traffic.clone());
+    let _connected = traffic.connected();
+    let tcp = Socket::new(tcp, close.clone()).counted(traffic.clone());
     let Some(tls) = shared.tls.clone() else {
         drop(place);
         return serve_http(tcp, close, (address, None), shared, cut).await;
@@ -198,8 +206,14 @@ async fn serve_connection<S>(
     };
     let mut stream = match tokio::time::timeout(wire::HANDSHAKE_TIMEOUT, accepting).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::debug!(%address, %error, "TLS handshake failed"),
-        Err(_) => return tracing::debug!(%address, "TLS handshake timed out"),
+        Ok(Err(error)) => {
+            traffic.handshake_failed();
+            return tracing::debug!(%address, %error, "TLS handshake failed");
+        }
+        Err(_) => {
+            traffic.handshake_failed();
+            return tracing::debug!(%address, "TLS handshake timed out");
+        }
     };
     drop(place);
     stream.get_mut().1.set_buffer_limit(Some(wire::TLS_BUFFER));

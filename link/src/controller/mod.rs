@@ -10,6 +10,7 @@ pub mod listener;
 mod service;
 pub mod session;
 pub mod tls;
+pub mod traffic;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -74,6 +75,8 @@ pub trait Host: Send + Sync + 'static {
     fn told(&self, session: &Arc<Session>, update: Update);
     /// The session's liveness or measurements changed.
     fn changed(&self, session: &Arc<Session>);
+    /// A heartbeat of any session was answered after this time.
+    fn heartbeat(&self, _round_trip: Duration) {}
     /// The session is over; `cause` is a sentence for people.
     fn closed(&self, session: &Arc<Session>, cause: String);
 }

@@ -398,12 +398,11 @@ async fn drive(
                     }
                     Some(connect_request::Frame::Pong(pong)) => {
                         let their = pong.now.map_or(0, wall_ms);
-                        let first = {
+                        let (first, round_trip) = {
                             let mut live = lock(&session.liveness);
-                            let first = live.round_trip().is_none();
-                            live.pong(pong.seq, now, their);
-                            first
+                            (live.round_trip().is_none(), live.pong(pong.seq, now, their))
                         };
+                        if let Some(round_trip) = round_trip { host.heartbeat(round_trip); }
                         if first { host.changed(session); }
                     }
                     Some(connect_request::Frame::Hello(_)) => {

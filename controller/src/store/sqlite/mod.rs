@@ -8,7 +8,7 @@ use std::{
     fs, io,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -83,7 +83,10 @@ impl Sqlite {
             let mut connection = pool.acquire().await.map_err(failed)?;
             work(&mut connection).await
         });
-        match tokio::time::timeout(PATIENCE, task).await {
+        let begun = Instant::now();
+        let asked = tokio::time::timeout(PATIENCE, task).await;
+        metrics::histogram!("dockctl_store_seconds", "kind" => "read").record(begun.elapsed());
+        match asked {
             Ok(Ok(result)) => result,
             Ok(Err(stopped)) => Err(StoreError::unavailable(stopped)),
             Err(_) => Err(StoreError::unavailable("the database did not answer in time")),
@@ -280,6 +283,10 @@ impl Store for Sqlite {
         limit: u32,
     ) -> Result<Vec<AuditEntry>, StoreError> {
         self.read(move |c| Box::pin(audit::before(c, filter, limit))).await
+    }
+
+    fn writes_waiting(&self) -> usize {
+        self.writer.waiting()
     }
 
     async fn close(&self) {

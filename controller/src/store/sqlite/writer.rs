@@ -6,6 +6,8 @@
 //! any fault of the disk the whole batch is refused and the connection is made anew, since SQLite may
 //! have rolled back more than the write that failed.
 
+use std::time::Instant;
+
 use futures_util::future::BoxFuture;
 use sqlx::{Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::sync::{mpsc, oneshot};
@@ -69,11 +71,19 @@ impl Writer {
             self.messages.send(Message::Write(job)).await.ok()?;
             answer.await.ok()
         };
-        match tokio::time::timeout(PATIENCE, asked).await {
+        let begun = Instant::now();
+        let asked = tokio::time::timeout(PATIENCE, asked).await;
+        metrics::histogram!("dockctl_store_seconds", "kind" => "write").record(begun.elapsed());
+        match asked {
             Ok(Some(result)) => result,
             Ok(None) => Err(StoreError::unavailable("the database is closed or could not write")),
             Err(_) => Err(StoreError::unavailable("the database did not answer in time")),
         }
+    }
+
+    /// How many writes wait in line.
+    pub(super) fn waiting(&self) -> usize {
+        QUEUE.saturating_sub(self.messages.capacity())
     }
 
     /// Waits until all that is in line is written and the file is closed.
