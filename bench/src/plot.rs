@@ -43,7 +43,10 @@ impl Plot<'_> {
             .x_label_area_size(40)
             .y_label_area_size(64)
             .build_cartesian_2d(0.0..width, 0.0..height)?;
-        chart.configure_mesh().x_desc(self.x).y_desc(self.y).light_line_style(WHITE).draw()?;
+        let number = |value: &f64| format!("{value}");
+        let mut mesh = chart.configure_mesh();
+        mesh.x_desc(self.x).y_desc(self.y).x_label_formatter(&number).y_label_formatter(&number);
+        mesh.light_line_style(WHITE).draw()?;
         for (n, curve) in curves.iter().enumerate() {
             let color = Palette99::pick(n).to_rgba();
             chart
