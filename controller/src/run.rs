@@ -195,10 +195,12 @@ impl Controller {
             session_within: Some(wire::SESSION_WITHIN),
         };
         let store = self.metrics_service.store.clone();
+        let recorder = self.metrics_service.recorder.clone();
         let users = tokio::spawn(users.serve(stop_users.clone()));
         let link = tokio::spawn(link.serve(stop_agents.clone()));
-        let metrics = tokio::spawn(self.metrics_service.serve(metrics, stop_metrics.clone()));
+        let serving = tokio::spawn(self.metrics_service.serve(metrics, stop_metrics.clone()));
         let renewals = tokio::spawn(self.certificate.keep_renewed());
+        let upkeep = tokio::spawn(metrics::keep_small(recorder));
 
         shutdown.cancelled().await;
         tracing::info!("draining");
@@ -214,8 +216,9 @@ impl Controller {
         self.link_host.registry.drain(RETURN_WITHIN);
         link.await?;
         stop_metrics.cancel();
-        metrics.await?;
+        serving.await?;
         renewals.abort();
+        upkeep.abort();
         self.link_host.audit.close().await;
         store.close().await;
         Ok(())

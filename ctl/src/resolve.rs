@@ -25,7 +25,7 @@ use crate::{
 /// Containers on one page of a fleet list.
 const PAGE: u32 = 2_000;
 /// When a container that is not in the fleet's list is looked for again.
-const BEHIND: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(300)];
+const BEHIND: Duration = Duration::from_millis(200);
 /// Candidates and suggestions listed at most.
 const MANY: usize = 20;
 
@@ -62,13 +62,10 @@ pub(crate) async fn resolve(session: &Session, wanted: &Ref) -> Result<Target> {
         ..ListContainersRequest::default()
     };
     let mut found = list(session, request.clone()).await?.containers;
-    // One that was made a moment ago: the fleet's list is a little behind the engines.
-    for wait in BEHIND {
-        if !found.is_empty() {
-            break;
-        }
-        tokio::time::sleep(wait).await;
-        found = list(session, request.clone()).await?.containers;
+    if found.is_empty() {
+        // It may have been made a moment ago: the fleet's list is a little behind the engines.
+        tokio::time::sleep(BEHIND).await;
+        found = list(session, request).await?.containers;
     }
     // As the engine does: a whole name or id counts more than the beginning of an id.
     let is_exact = |c: &&Container| c.name == container || c.id == container;

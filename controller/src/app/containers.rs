@@ -125,11 +125,11 @@ impl Position {
     fn parse(token: &str) -> Result<Self, Status> {
         let text = URL_SAFE_NO_PAD.decode(token).ok().and_then(|b| String::from_utf8(b).ok());
         let text = text.unwrap_or_default();
-        match text.split('\n').collect::<Vec<_>>().as_slice() {
-            [agent, name, id] => {
-                Ok(Self { agent: (*agent).into(), name: (*name).into(), id: (*id).into() })
-            }
-            _ => Err(bad_field("page_token", "this is no page token of an earlier answer")),
-        }
+        // An agent's name has no line feed; a container's is what its agent says.
+        let parts = text.split_once('\n').and_then(|(agent, rest)| {
+            let (name, id) = rest.rsplit_once('\n')?;
+            Some(Self { agent: agent.into(), name: name.into(), id: id.into() })
+        });
+        parts.ok_or_else(|| bad_field("page_token", "this is no page token of an earlier answer"))
     }
 }

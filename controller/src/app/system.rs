@@ -15,14 +15,13 @@ use dockctl_api::{
     },
 };
 use dockctl_link::framing;
-use futures_util::StreamExt as _;
 use futures_util::{Stream, TryStreamExt as _, stream};
 use tokio::{
     sync::broadcast::{
         Receiver,
         error::{RecvError, TryRecvError},
     },
-    time::Instant,
+    time::{Instant, sleep_until, timeout_at},
 };
 use tonic::{Code, Status, body::Body};
 
@@ -36,11 +35,12 @@ use crate::fleet::{
 pub(super) type Events = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
 
 /// Pieces a second to all watchers together: each costs a write and wakes a program. With more watchers
-/// than a few, what happens in quick succession comes in one piece, up to a tenth of a second later with 500.
+/// than a few, what happens in quick succession comes in one piece, a little later.
 const PIECES: u32 = 5_000;
-/// Pauses below this are none; the timer has no finer ones.
+/// Pauses below this are none, since the timer has no finer ones; none is longer than that.
 const SHORTEST: Duration = Duration::from_millis(1);
-/// A piece that is longer than this goes out as it is.
+const LONGEST: Duration = Duration::from_millis(100);
+/// A piece that is longer than this goes out without waiting for more.
 const PIECE: usize = 32 << 10;
 
 /// What this controller is.
@@ -59,27 +59,22 @@ pub(super) async fn events(request: StreamEventsRequest, past: Fanout) -> Result
     if request.since.is_some() {
         return past_events(request, past).await;
     }
+    let until = request.until.and_then(|at| SystemTime::try_from(at).ok());
+    let left = until.map(|at| at.duration_since(SystemTime::now()).unwrap_or_default());
     let watch = Watch {
         events: past.registry.events(),
         selector: past.selector,
         registry: past.registry,
         types: request.types,
         next_at: Instant::now(),
+        end: left.and_then(|left| Instant::now().checked_add(left)),
+        is_over: false,
         missed: 0,
     };
-    let until = request.until.and_then(|at| SystemTime::try_from(at).ok());
-    let left = until.map(|at| at.duration_since(SystemTime::now()).unwrap_or_default());
-    let pieces = stream::unfold(watch, |mut watch| async move {
+    Ok(Box::pin(stream::unfold(watch, |mut watch| async move {
         let piece = watch.next().await?;
         Some((piece, watch))
-    });
-    let end = async move {
-        match left {
-            Some(left) => tokio::time::sleep(left).await,
-            None => std::future::pending().await,
-        }
-    };
-    Ok(Box::pin(pieces.take_until(end)))
+    })))
 }
 
 async fn past_events(request: StreamEventsRequest, past: Fanout) -> Result<Events, Status> {
@@ -105,47 +100,69 @@ struct Watch {
     types: Vec<String>,
     /// Before this time what comes is gathered.
     next_at: Instant,
+    /// What happens later is not wanted.
+    end: Option<Instant>,
+    /// The last piece is out.
+    is_over: bool,
     /// Events that came while this user did not read.
     missed: u64,
 }
 
 impl Watch {
-    /// What has happened, as soon as something has. Errors: LAGGED, after which nothing comes.
+    /// What has happened: at once after a pause, else what came in a short while. Errors: LAGGED, after
+    /// which nothing comes.
     async fn next(&mut self) -> Option<Result<Bytes, Status>> {
         let first = loop {
             if self.missed > 0 {
                 return Some(Err(lagged(self.missed)));
             }
-            match self.events.recv().await {
+            if self.is_over {
+                return None;
+            }
+            let received = match self.end {
+                // What has come before the end is taken, also when that is over.
+                Some(end) => timeout_at(end, self.events.recv()).await.ok()?,
+                None => self.events.recv().await,
+            };
+            match received {
                 Ok(event) if self.wants(&event) => break event,
                 Ok(_) => {}
                 Err(RecvError::Lagged(missed)) => self.missed = missed,
                 Err(RecvError::Closed) => return None,
             }
         };
-        tokio::time::sleep_until(self.next_at).await;
-        let pause =
-            Duration::from_secs(1) * u32::try_from(self.registry.watchers()).unwrap_or(0) / PIECES;
-        self.next_at = Instant::now() + if pause < SHORTEST { Duration::ZERO } else { pause };
-        let mut piece = Vec::new();
+        let next_at = self.end.map_or(self.next_at, |end| end.min(self.next_at));
+        if next_at > Instant::now() {
+            sleep_until(next_at).await;
+        }
+        self.is_over = self.end.is_some_and(|end| end <= Instant::now());
+        let mut more = Vec::new();
         let mut length = first.framed.len();
-        while length < PIECE && self.missed == 0 {
+        while (length < PIECE || self.is_over) && self.missed == 0 {
             match self.events.try_recv() {
                 Ok(event) if self.wants(&event) => {
                     length += event.framed.len();
-                    piece.push(event);
+                    more.push(event);
                 }
                 Ok(_) => {}
                 Err(TryRecvError::Lagged(missed)) => self.missed = missed,
                 Err(TryRecvError::Empty | TryRecvError::Closed) => break,
             }
         }
-        if piece.is_empty() {
+        let watchers = u32::try_from(self.registry.watchers()).unwrap_or(u32::MAX);
+        let pause = (Duration::from_secs(1) / PIECES).saturating_mul(watchers);
+        // Who has more waiting than fits gets it without a pause, or would fall behind for ever.
+        self.next_at = Instant::now()
+            + match pause {
+                pause if pause < SHORTEST || length >= PIECE => Duration::ZERO,
+                pause => pause.min(LONGEST),
+            };
+        if more.is_empty() {
             return Some(Ok(first.framed.clone()));
         }
         let mut whole = BytesMut::with_capacity(length);
         whole.extend_from_slice(&first.framed);
-        piece.iter().for_each(|event| whole.extend_from_slice(&event.framed));
+        more.iter().for_each(|event| whole.extend_from_slice(&event.framed));
         Some(Ok(whole.freeze()))
     }
 

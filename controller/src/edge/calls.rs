@@ -13,7 +13,7 @@ use dockctl_api::{
     policy::{Method, Policies},
 };
 use dockctl_link::framing;
-use http::Response;
+use http::{Response, StatusCode};
 use http_body_util::BodyExt as _;
 use metrics::{Counter, Gauge, Histogram};
 use tonic::{Code, body::Body};
@@ -55,7 +55,7 @@ impl Calls {
         let rpc = self.methods.get(path).unwrap_or(&self.others).clone();
         rpc.open.increment(1.0);
         // A caller that hangs up leaves it so.
-        Call { rpc, begun: Instant::now(), code: Code::Cancelled }
+        Call { rpc, begun: Instant::now(), code: Code::Cancelled, counts: true }
     }
 }
 
@@ -89,12 +89,19 @@ pub struct Call {
     rpc: Arc<Rpc>,
     begun: Instant,
     code: Code,
+    /// Whether its time is a measure.
+    counts: bool,
 }
 
 impl Call {
     /// Watches for the answer's end.
     pub fn answered(mut self, response: Response<Body>) -> Response<Body> {
-        // An answer without a body has its end in the head; one that is no gRPC at all has none.
+        if response.status() != StatusCode::OK {
+            // No gRPC call at all, which is no measure of the rpc either.
+            (self.code, self.counts) = (Code::Unimplemented, false);
+            return response;
+        }
+        // An answer without a body has its end in the head.
         if let Some(end) = framing::end_in(response.headers()) {
             self.ended(&end);
             return response;
@@ -118,7 +125,7 @@ impl Drop for Call {
     fn drop(&mut self) {
         self.rpc.open.decrement(1.0);
         self.rpc.counter(self.code).increment(1);
-        if let Some(seconds) = &self.rpc.seconds {
+        if let Some(seconds) = self.rpc.seconds.as_ref().filter(|_| self.counts) {
             seconds.record(self.begun.elapsed());
         }
     }
@@ -164,11 +171,15 @@ mod tests {
             let read = futures_util::FutureExt::now_or_never(answer.into_body().collect());
             read.unwrap().unwrap();
             drop(calls.begin("/no.Such/Rpc"));
+            let mut plain = Response::new(Body::empty());
+            *plain.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+            drop(calls.begin(LIST).answered(plain));
         });
         for line in [
             &format!("{list},code=\"Ok\"}} 1"),
             &format!("{list},code=\"NotFound\"}} 1"),
             &format!("{list},code=\"Cancelled\"}} 1"),
+            &format!("{list},code=\"Unimplemented\"}} 1"),
             "dockctl_calls_total{method=\"other\",code=\"Cancelled\"} 1",
             "dockctl_call_seconds_count{method=\"ContainerService/ListContainers\"} 3",
         ] {

@@ -2,7 +2,10 @@
 //! `/readyz` (it can do its work), `/version`. What is counted as it happens is counted where it happens;
 //! what has a value at any time is read here when somebody asks.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use axum::{Router, extract::State, http::StatusCode, routing::get};
@@ -22,22 +25,32 @@ const BUCKETS: [f64; 12] =
 /// The process's recorder, made at the first call: what asks for a metric before has none.
 pub fn recorder() -> anyhow::Result<PrometheusHandle> {
     // Where a process has two controllers (tests do), it counts for both.
-    static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
-    if let Some(handle) = RECORDER.get() {
+    static RECORDER: Mutex<Option<PrometheusHandle>> = Mutex::new(None);
+    let mut made = RECORDER.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(handle) = &*made {
         return Ok(handle.clone());
     }
     let buckets = Matcher::Suffix("_seconds".to_owned());
     let builder = PrometheusBuilder::new().set_buckets_for_metric(buckets, &BUCKETS);
     let recorder = builder.context("the histograms' buckets")?.build_recorder();
     let handle = recorder.handle();
-    // Lost to another thread: that one's is used by both.
-    let _ = metrics::set_global_recorder(recorder);
+    metrics::set_global_recorder(recorder).context("the process has another recorder")?;
     for never in ["dockctl_agent_sessions_total", "dockctl_audit_failures_total"] {
         counter!(never).increment(0);
     }
     counter!("dockctl_identities_locked_total").increment(0);
     drop(histogram!("dockctl_heartbeat_seconds"));
-    Ok(RECORDER.get_or_init(|| handle).clone())
+    Ok(made.insert(handle).clone())
+}
+
+/// Folds what the histograms have gathered into their buckets: where nobody reads the metrics, it would
+/// grow for ever.
+pub async fn keep_small(recorder: PrometheusHandle) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        ticks.tick().await;
+        recorder.run_upkeep();
+    }
 }
 
 /// What the port shows.

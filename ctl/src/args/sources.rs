@@ -139,7 +139,9 @@ fn table<'t>(within: &'t Table, command: &Command) -> Option<&'t Table> {
 /// The short name of a noun's verb.
 fn short<'n>(noun: &str, verb: &'n str) -> Option<&'n str> {
     let known = SHORT.iter().find(|(n, v, _)| (*n, *v) == (noun, verb)).map(|(.., short)| *short);
-    known.or_else(|| matches!(noun, "container" | "images").then_some(verb))
+    // Which has no short name, and means something else in each.
+    let has_one = matches!(noun, "container" | "images") && verb != "prune";
+    known.or_else(|| has_one.then_some(verb))
 }
 
 fn with_source(

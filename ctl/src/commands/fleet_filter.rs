@@ -26,7 +26,9 @@ impl Filters {
                 ))
             })?;
             let (name, value) = (name.trim().to_lowercase(), value.trim().to_owned());
-            if known.host.contains(&name.as_str()) {
+            // Where a volume is mounted the fleet's list does not tell.
+            let is_path = name == "volume" && value.starts_with('/');
+            if known.host.contains(&name.as_str()) || is_path {
                 return Err(needs_host(&name));
             }
             let values = known.here.iter().find(|(known, _)| *known == name).map(|(_, v)| *v);
@@ -254,6 +256,7 @@ mod tests {
         }
         for (bad, why) in [
             ("ancestor=v", "needs --on HOST"),
+            ("volume=/data", "needs --on HOST"),
             ("status", "bad format of filter"),
             ("status=bogus", "Invalid filter 'status=bogus'"),
             ("colour=red", "Invalid filter 'colour=red'"),
