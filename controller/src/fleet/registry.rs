@@ -297,7 +297,13 @@ impl Registry {
             if let Some(entry) = &gone
                 && fleet.by_name.get(&entry.record.name).is_some_and(|named| named == id)
             {
-                fleet.by_name.remove(&entry.record.name);
+                let name = &entry.record.name;
+                fleet.by_name.remove(name);
+                // Its late record may have taken the name from the new one.
+                let other = fleet.agents.values().find(|other| other.record.name == *name);
+                if let Some(id) = other.map(|other| other.record.id.clone()) {
+                    fleet.by_name.insert(name.clone(), id);
+                }
             }
             gone
         };

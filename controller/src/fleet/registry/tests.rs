@@ -62,6 +62,15 @@ fn a_deletion_that_comes_late_leaves_the_successor_its_name() {
 }
 
 #[test]
+fn an_enrolment_that_comes_late_does_not_take_the_successors_name_with_it() {
+    let registry = Registry::new(vec![record("b", 1)]);
+    registry.enrolled(record("a", 1));
+    registry.remove("a");
+    assert_eq!(registry.agent("web-1").unwrap().id, "b");
+    assert_eq!(registry.agents(&Selector::default()).len(), 1);
+}
+
+#[test]
 fn a_process_that_comes_back_after_another_is_a_second_machine() {
     let registry = Registry::new(vec![record("a", 1)]);
     assert!(registry.admit_process("a", "one", 1));
