@@ -3,8 +3,8 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use dockctl_api::link::v1::End;
-use http::{HeaderMap, HeaderValue};
-use tonic::{Code, Status};
+use http::{HeaderMap, HeaderValue, Response, header::CONTENT_TYPE};
+use tonic::{Code, Status, body::Body};
 
 /// Length of the prefix.
 pub const PREFIX: usize = 5;
@@ -78,6 +78,13 @@ impl Deframer {
     pub fn is_partial(&self) -> bool {
         !self.buffer.is_empty()
     }
+}
+
+/// The answer that a body of framed messages and trailers is.
+pub fn response(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response
 }
 
 /// The trailers of a call's end.

@@ -25,7 +25,7 @@ pub(super) async fn run(fleet: &mut Fleet<'_>) -> Result<Vec<Figure>> {
     for _ in 0..SUBSCRIBERS {
         streams.push(subscribe(fleet).await?);
     }
-    let cpu = fleet.controller.daemon.cpu()?;
+    let load = fleet.controller.daemon.load()?;
     let hearing = streams.into_iter().map(|stream| tokio::spawn(heard(stream, expected(span))));
     let hearing: Vec<_> = hearing.collect();
     let made = fleet.agents.churn(RATE, span).await?;
@@ -35,7 +35,7 @@ pub(super) async fn run(fleet: &mut Fleet<'_>) -> Result<Vec<Figure>> {
         let heard = tokio::time::timeout(Duration::from_secs(30), heard);
         lags.extend(heard.await.context("a subscriber did not hear all events")???);
     }
-    let cpu = 100.0 * (fleet.controller.daemon.cpu()? - cpu) / span.as_secs_f64();
+    let cpu = load()?;
     // An event is sent before the change that it tells of.
     let mut client = pages::client(fleet).await?;
     let mut tries = 0;

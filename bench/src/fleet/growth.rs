@@ -1,9 +1,6 @@
 //! Enrolment with one token, and what an idle fleet costs as it grows.
 
-use std::{
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{path::Path, time::Duration};
 
 use anyhow::{Result, ensure};
 use dockctl_api::v1::{ListAgentsRequest, ListJoinTokensRequest};
@@ -64,10 +61,9 @@ pub(super) async fn run(fleet: &mut Fleet<'_>) -> Result<(Vec<Figure>, Vec<Step>
 /// Measures while nothing happens.
 async fn cost(fleet: &Fleet<'_>, span: Duration) -> Result<Step> {
     let daemon = &fleet.controller.daemon;
-    let (begin, before) = (Instant::now(), daemon.cpu()?);
+    let load = daemon.load()?;
     tokio::time::sleep(span).await;
-    let cpu = 100.0 * (daemon.cpu()? - before) / begin.elapsed().as_secs_f64();
-    Ok(Step { agents: fleet.agents.len() as f64, memory: daemon.memory()?, cpu })
+    Ok(Step { agents: fleet.agents.len() as f64, memory: daemon.memory()?, cpu: load()? })
 }
 
 /// Each enrolment has made one agent and used the token once.

@@ -15,7 +15,7 @@ use dockctl_api::{
     v1::{Container, EngineStatus, Event, Port},
 };
 use dockctl_link::agent::{Connector, Host, HostResult, Status, Updates};
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use prost_types::Timestamp;
 use rustls::ClientConfig;
 use tokio::{
@@ -84,26 +84,29 @@ impl Simulator {
         count: usize,
     ) -> Result<Duration> {
         let begin = Instant::now();
+        let enrolling = stream::iter(self.agents.len()..count)
+            .map(|n| self.enrolled(controller, token, n, format!("sim-{n:05}")));
+        let enrolled: Vec<_> = enrolling.buffered(AT_ONCE).try_collect().await?;
+        self.agents.extend(enrolled);
+        Ok(begin.elapsed())
+    }
+
+    /// Enrols one as the agent of this number.
+    fn enrolled(
+        &self,
+        controller: &Controller,
+        token: &str,
+        number: usize,
+        name: String,
+    ) -> impl Future<Output = Result<Arc<Simulated>>> + use<> {
         let (address, fingerprint) = controller.agents();
-        let enrolling = stream::iter(self.agents.len()..count).map(|n| {
-            let (address, fingerprint) = (address.to_owned(), fingerprint.to_owned());
-            let (token, containers) = (token.to_owned(), self.containers);
-            self.handle.spawn(async move {
-                let name = format!("sim-{n:05}");
-                let identity = Identity::enroll((&address, &fingerprint), &token, &name).await?;
-                anyhow::Ok((n, Arc::new(Simulated::new(identity, name, n, containers))))
-            })
+        let (address, fingerprint) = (address.to_owned(), fingerprint.to_owned());
+        let (token, containers) = (token.to_owned(), self.containers);
+        let enrolling = self.handle.spawn(async move {
+            let identity = Identity::enroll((&address, &fingerprint), &token, &name).await?;
+            anyhow::Ok(Arc::new(Simulated::new(identity, name, number, containers)))
         });
-        let mut enrolled = Vec::new();
-        let mut enrolling = enrolling.buffer_unordered(AT_ONCE);
-        while let Some(done) = enrolling.next().await {
-            enrolled.push(done??);
-        }
-        let took = begin.elapsed();
-        drop(enrolling);
-        enrolled.sort_by_key(|(n, _)| *n);
-        self.agents.extend(enrolled.into_iter().map(|(_, agent)| agent));
-        Ok(took)
+        async move { enrolling.await? }
     }
 
     /// Connects those that are not connected yet, each from an address of its own, and keeps them so.
@@ -143,17 +146,10 @@ impl Simulator {
         controller: &Controller,
         token: &str,
     ) -> Result<()> {
-        let (address, fingerprint) = controller.agents();
-        let (address, fingerprint) = (address.to_owned(), fingerprint.to_owned());
-        let (token, containers, number) =
-            (token.to_owned(), self.containers, self.agents[n].number);
         self.replaced += 1;
+        let number = self.agents[n].number;
         let name = format!("sim-{number:05}-{}", self.replaced);
-        let enrolling = self.handle.spawn(async move {
-            let identity = Identity::enroll((&address, &fingerprint), &token, &name).await?;
-            anyhow::Ok(Arc::new(Simulated::new(identity, name, number, containers)))
-        });
-        self.agents[n] = enrolling.await??;
+        self.agents[n] = self.enrolled(controller, token, number, name).await?;
         self.restart(n);
         Ok(())
     }

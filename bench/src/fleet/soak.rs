@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use dockctl_api::v1::{DeleteAgentRequest, StreamLogsRequest};
 use tokio::{
     task::JoinSet,
@@ -37,6 +37,7 @@ const LIST: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(5);
 /// A token is good for 15 minutes.
 const LOGIN: Duration = Duration::from_secs(600);
+
 /// What was seen of the controller.
 #[derive(Default)]
 pub(crate) struct Seen {
@@ -52,8 +53,7 @@ pub(super) async fn run(fleet: &mut Fleet<'_>, span: Duration) -> Result<(Vec<Fi
     fleet.agents.enroll(&fleet.controller, &token, size).await?;
     fleet.agents.connect().await?;
     let (begin, mut seen) = (Instant::now(), Seen::default());
-    let mut churning = JoinSet::new();
-    churning.spawn(fleet.agents.churn(CHURN, span));
+    let churning = tokio::spawn(fleet.agents.churn(CHURN, span));
     let mut following = JoinSet::new();
     let (mut cut, mut replace, mut list, mut look, mut login) =
         (every(CUT), every(REPLACE), every(LIST), every(LOOK), every(LOGIN));
@@ -88,11 +88,11 @@ pub(super) async fn run(fleet: &mut Fleet<'_>, span: Duration) -> Result<(Vec<Fi
                 seen.files.push((minutes, daemon.open_files()? as f64));
             }
             _ = login.tick() => fleet.controller.login().await?,
-            Some(ended) = following.join_next() => ended??,
+            Some(ended) = following.join_next() => ended?,
         }
     }
     drop(following);
-    churning.join_next().await.context("nothing churned")???;
+    churning.await??;
     println!(
         "{cuts} links lost, {replaced} hosts replaced, {follows} logs followed, {lists} lists of all containers"
     );
@@ -125,7 +125,7 @@ fn every(period: Duration) -> tokio::time::Interval {
 }
 
 /// Follows a log for a while. An agent that is away just now is no failure.
-async fn follow(api: Api, agent: String) -> Result<()> {
+async fn follow(api: Api, agent: String) {
     let request = StreamLogsRequest {
         agent,
         container: "any".to_owned(),
@@ -138,7 +138,6 @@ async fn follow(api: Api, agent: String) -> Result<()> {
         while let Ok(Some(_)) = stream.message().await {}
     };
     let _ = timeout(FOLLOW, reading).await;
-    Ok(())
 }
 
 /// Memory and open files against time.

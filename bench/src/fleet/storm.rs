@@ -41,7 +41,6 @@ pub(super) async fn run(fleet: &mut Fleet<'_>) -> Result<(Vec<Figure>, Storm)> {
     fleet.controller.daemon.kill().await?;
     fleet.controller.start_again(fleet.programs).await?;
     let started = begin.elapsed();
-    let answering = begin.elapsed();
     let client = fleet.controller.client().await?;
     let over = CancellationToken::new();
     let calling = tokio::spawn(calls(client, fleet.agents.name(size / 2).to_owned(), over.clone()));
@@ -64,10 +63,7 @@ pub(super) async fn run(fleet: &mut Fleet<'_>) -> Result<(Vec<Figure>, Storm)> {
     let quiet = Duration::from_secs(fleet.pick(45, 2));
     let false_alarms = offline(fleet, quiet).await?;
     let p99 = Series::from(calls.quantile(0.99));
-    println!(
-        "started again after {started:.1?}, answering after {answering:.1?}; {} calls meanwhile",
-        calls.len()
-    );
+    println!("started again after {started:.1?}; {} calls meanwhile", calls.len());
     let figures = vec![
         Figure::alone("all back after kill -9", "s", &all_back.as_secs_f64().into())
             .goal(Goal::AtMost(45.0)),

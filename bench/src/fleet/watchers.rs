@@ -1,6 +1,6 @@
 //! Fifty and five hundred people who watch the whole fleet's events, and one who does not read.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use dockctl_api::v1::StreamEventsResponse;
@@ -43,7 +43,7 @@ async fn watched(fleet: &Fleet<'_>, watchers: usize, span: Duration) -> Result<f
     for _ in 0..watchers {
         reading.spawn(counted(churn::subscribe(fleet).await?, RATE * span.as_secs() as usize));
     }
-    let (begin, before) = (Instant::now(), fleet.controller.daemon.cpu()?);
+    let load = fleet.controller.daemon.load()?;
     let made = fleet.agents.churn(RATE, span).await?;
     ensure!(made == RATE * span.as_secs() as usize, "{made} changes");
     while let Some(read) = tokio::time::timeout(Duration::from_secs(60), reading.join_next())
@@ -52,7 +52,7 @@ async fn watched(fleet: &Fleet<'_>, watchers: usize, span: Duration) -> Result<f
     {
         read??;
     }
-    Ok(100.0 * (fleet.controller.daemon.cpu()? - before) / begin.elapsed().as_secs_f64())
+    load()
 }
 
 async fn counted(mut stream: Streaming<StreamEventsResponse>, count: usize) -> Result<()> {
@@ -66,7 +66,7 @@ async fn counted(mut stream: Streaming<StreamEventsResponse>, count: usize) -> R
 
 /// What becomes of a watcher that did not read while more happened than is kept for it.
 async fn fate(fleet: &Fleet<'_>, mut unread: Streaming<StreamEventsResponse>) -> Result<String> {
-    fleet.agents.churn(1_000, Duration::from_secs(fleet.pick(20, 20))).await?;
+    fleet.agents.churn(1_000, Duration::from_secs(20)).await?;
     loop {
         match unread.message().await {
             Ok(Some(message)) if message.notice.is_some() => {

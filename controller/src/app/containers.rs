@@ -55,12 +55,13 @@ pub(super) fn list(
     let from = after.as_ref().map_or("", |after| &after.agent);
     registry.visit(agents, from, |visited| {
         // The first page tells how fresh each agent's part is; a later one ends when it is full.
+        let is_full = !response.next_page_token.is_empty();
         if after.is_none() {
             response.views.push(visited.view());
-        } else if !response.next_page_token.is_empty() {
+        } else if is_full {
             return ControlFlow::Break(());
         }
-        if !response.next_page_token.is_empty() {
+        if is_full {
             return ControlFlow::Continue(());
         }
         let agent = visited.agent();
@@ -75,21 +76,20 @@ pub(super) fn list(
             })
             .collect();
         chosen.sort_unstable_by_key(|(name, id, _)| (*name, *id));
+        let room = limit - response.containers.len();
+        let more = chosen.len() > room;
+        chosen.truncate(room);
+        if let Some((name, id, _)) = chosen.last() {
+            let [agent, name, id] = [agent, name, id].map(str::to_owned);
+            last = Some(Position { agent, name, id });
+        }
         let is_stale = visited.is_stale();
-        for (name, id, held) in chosen {
-            if response.containers.len() == limit {
-                response.next_page_token = last.as_ref().map_or_else(String::new, Position::token);
-                break;
-            }
-            response.containers.push(match is_stale {
-                true => [&held.encoded, STALE].concat().into(),
-                false => held.encoded.clone(),
-            });
-            last = Some(Position {
-                agent: agent.to_owned(),
-                name: name.to_owned(),
-                id: id.to_owned(),
-            });
+        response.containers.extend(chosen.iter().map(|(_, _, held)| match is_stale {
+            true => Bytes::from([&held.encoded, STALE].concat()),
+            false => held.encoded.clone(),
+        }));
+        if more {
+            response.next_page_token = last.as_ref().map_or_else(String::new, Position::token);
         }
         ControlFlow::Continue(())
     });

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use dockctl_api::{error::bad_field, v1::PingResponse};
 use dockctl_link::framing;
 use futures_util::{Stream, StreamExt as _, stream};
-use http::{HeaderValue, Response, header::CONTENT_TYPE};
+use http::Response;
 use http_body::Frame;
 use http_body_util::StreamBody;
 use prost::Message;
@@ -61,9 +61,7 @@ fn end(status: &Status) -> Frame<Bytes> {
 fn response(
     frames: impl Stream<Item = Result<Frame<Bytes>, Status>> + Send + 'static,
 ) -> Response<Body> {
-    let mut response = Response::new(Body::new(StreamBody::new(frames)));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    response
+    framing::response(Body::new(StreamBody::new(frames)))
 }
 
 #[cfg(test)]

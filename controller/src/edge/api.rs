@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, body::Body, service::Routes};
 use tower::ServiceExt as _;
 
-use super::calls::Calls;
+use super::{at_end, calls::Calls};
 use crate::{
     app::{
         audit::{self, Audit, Begun, Deed},
@@ -204,14 +204,7 @@ fn ended(
     response: Result<Response<Body>, Status>,
 ) -> Result<Response<Body>, Status> {
     let response = response.inspect_err(|status| begun.end(&framing::end_of(status)))?;
-    Ok(response.map(|body| {
-        Body::new(body.map_frame(move |frame| {
-            if let Some(end) = frame.trailers_ref().and_then(framing::end_in) {
-                begun.end(&end);
-            }
-            frame
-        }))
-    }))
+    Ok(response.map(|body| at_end(body, move |end| begun.end(end))))
 }
 
 /// Ends a stream with UNAVAILABLE, reason DRAINING, when the controller stops.

@@ -14,9 +14,10 @@ use dockctl_api::{
 };
 use dockctl_link::framing;
 use http::{Response, StatusCode};
-use http_body_util::BodyExt as _;
 use metrics::{Counter, Gauge, Histogram};
 use tonic::{Code, body::Body};
+
+use super::at_end;
 
 /// gRPC has this many codes.
 const CODES: usize = 17;
@@ -106,14 +107,7 @@ impl Call {
             self.ended(&end);
             return response;
         }
-        response.map(|body| {
-            Body::new(body.map_frame(move |frame| {
-                if let Some(end) = frame.trailers_ref().and_then(framing::end_in) {
-                    self.ended(&end);
-                }
-                frame
-            }))
-        })
+        response.map(|body| at_end(body, move |end| self.ended(end)))
     }
 
     fn ended(&mut self, end: &End) {
@@ -136,7 +130,7 @@ mod tests {
     use dockctl_link::framing;
     use http::HeaderMap;
     use http_body::Frame;
-    use http_body_util::StreamBody;
+    use http_body_util::{BodyExt as _, StreamBody};
     use metrics_exporter_prometheus::PrometheusBuilder;
     use tonic::Status;
 

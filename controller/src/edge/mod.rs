@@ -4,3 +4,18 @@
 pub mod api;
 pub mod calls;
 pub mod metrics;
+
+use dockctl_api::link::v1::End;
+use dockctl_link::framing;
+use http_body_util::BodyExt as _;
+use tonic::body::Body;
+
+/// Tells how an answer ends as its trailers pass. What `told` holds is dropped with the body.
+fn at_end(body: Body, mut told: impl FnMut(&End) + Send + 'static) -> Body {
+    Body::new(body.map_frame(move |frame| {
+        if let Some(end) = frame.trailers_ref().and_then(framing::end_in) {
+            told(&end);
+        }
+        frame
+    }))
+}

@@ -15,7 +15,7 @@ use dockctl_link::{
     framing::{self, Deframer},
 };
 use futures_util::stream;
-use http::{HeaderMap, HeaderValue, Response, header::CONTENT_TYPE};
+use http::{HeaderMap, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use prost::{
@@ -75,10 +75,7 @@ impl Fanout {
             let frame: Frame<Bytes> = merged.recv().await?;
             Some((Ok::<_, Status>(frame), (merged, tasks)))
         });
-        let mut response = Response::new(Body::new(StreamBody::new(frames)));
-        let grpc = HeaderValue::from_static("application/grpc");
-        response.headers_mut().insert(CONTENT_TYPE, grpc);
-        Ok(response)
+        Ok(framing::response(Body::new(StreamBody::new(frames))))
     }
 
     fn spec(&self) -> Result<CallSpec, Status> {

@@ -441,11 +441,7 @@ impl Registry {
 
     /// The agents that a selector selects, ordered by name.
     pub fn agents(&self, selector: &Selector) -> Vec<Agent> {
-        let fleet = self.read();
-        let selected = fleet.agents.values().filter(|e| selector.matches(&e.record.labels));
-        let mut agents: Vec<_> = selected.map(Entry::to_agent).collect();
-        agents.sort_by(|a, b| a.name.cmp(&b.name));
-        agents
+        self.read().selected(selector, "").map(Entry::to_agent).collect()
     }
 
     /// How many agents there are in each state, and how many calls wait for them.
@@ -453,7 +449,7 @@ impl Registry {
         let mut counts = Counts::default();
         for entry in self.read().agents.values() {
             counts.calls += entry.session.as_ref().map_or(0, |session| session.calls_waiting());
-            let state = entry.session().map(|session| session.health().state);
+            let state = entry.session().map(|session| session.state());
             *match (&entry.record.standing, state) {
                 (Standing::Locked { .. } | Standing::Revoked { .. }, _) => &mut counts.kept_out,
                 (Standing::Active, None) => &mut counts.offline,
@@ -476,16 +472,11 @@ impl Registry {
         &self,
         selector: &Selector,
     ) -> Vec<(String, String, Result<Arc<Session>, Status>)> {
-        let fleet = self.read();
-        let selected = fleet.agents.values().filter(|e| selector.matches(&e.record.labels));
-        let mut sessions: Vec<_> = selected
-            .map(|e| {
-                let session = e.session().cloned().ok_or_else(|| offline(e));
-                (e.record.id.clone(), e.record.name.clone(), session)
-            })
-            .collect();
-        sessions.sort_by(|a, b| a.1.cmp(&b.1));
-        sessions
+        let session = |e: &Entry| {
+            let session = e.session().cloned().ok_or_else(|| offline(e));
+            (e.record.id.clone(), e.record.name.clone(), session)
+        };
+        self.read().selected(selector, "").map(session).collect()
     }
 
     /// Whether an agent has labels that a selector selects; false for an unknown one.
@@ -502,10 +493,7 @@ impl Registry {
         from: &str,
         mut visitor: impl FnMut(&Visited<'_>) -> ControlFlow<()>,
     ) {
-        let fleet = self.read();
-        let names = fleet.by_name.range::<str, _>((Bound::Included(from), Bound::Unbounded));
-        let entries = names.filter_map(|(_, id)| fleet.agents.get(id));
-        for entry in entries.filter(|e| selector.matches(&e.record.labels)) {
+        for entry in self.read().selected(selector, from) {
             if visitor(&Visited(entry)).is_break() {
                 return;
             }
@@ -550,6 +538,17 @@ impl Visited<'_> {
 }
 
 impl Fleet {
+    /// The agents that a selector selects, ordered by name, beginning with the name `from`.
+    fn selected<'f>(
+        &'f self,
+        selector: &'f Selector,
+        from: &str,
+    ) -> impl Iterator<Item = &'f Entry> + use<'f> {
+        let names = self.by_name.range::<str, _>((Bound::Included(from), Bound::Unbounded));
+        let entries = names.filter_map(|(_, id)| self.agents.get(id));
+        entries.filter(|entry| selector.matches(&entry.record.labels))
+    }
+
     fn find(&self, name_or_id: &str) -> Option<&Entry> {
         self.agents.get(name_or_id).or_else(|| self.agents.get(self.by_name.get(name_or_id)?))
     }

@@ -10,7 +10,7 @@ use clap::{
 
 use crate::{
     error::{Error, NOT_RUN},
-    output::clean,
+    output::{clean, human},
 };
 
 /// Docker's commands that have no twin here, since docker itself can be had on any host.
@@ -186,7 +186,7 @@ fn wanted(leaf: &Command, least: usize) -> String {
         max = max.saturating_add(range.max_values().max(1));
     }
     let min = min.max(least);
-    let count = |n: usize| format!("{n} argument{}", if n == 1 { "" } else { "s" });
+    let count = |n: usize| human::counted(n, "argument");
     match (min, max) {
         (_, 0) => "accepts no arguments".to_owned(),
         (min, max) if min == max => format!("requires {}", count(min)),

@@ -12,7 +12,7 @@ use super::{AT_ONCE, Ctx};
 use crate::{
     args::{Format, Many},
     error::{Error, Exit, Result},
-    output::{self, clean},
+    output::{self, clean, human},
     refs::Ref,
     resolve::{self, Target},
     select::{self, Selection},
@@ -38,11 +38,6 @@ impl Verb {
     pub(super) const fn new(name: &'static str, past: &'static str) -> Self {
         Self { name, past, is_for: |_| true, otherwise: "" }
     }
-}
-
-/// `1 host`, `2 hosts`.
-fn counted(count: usize, one: &str) -> String {
-    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
 }
 
 /// A selected container.
@@ -164,7 +159,7 @@ fn ask(ctx: &Ctx, yes: bool, verb: &Verb, found: &[Container]) -> Result<()> {
         return Ok(());
     }
     if !ctx.term.input {
-        let what = format!("this would {} {}", verb.name, counted(found.len(), "container"));
+        let what = format!("this would {} {}", verb.name, human::counted(found.len(), "container"));
         return Err(Error::usage(format!("{what}, and nobody is there to be asked"))
             .hint("pass --yes to do it without a question"));
     }
@@ -180,13 +175,14 @@ fn question(verb: &Verb, found: &[Container]) -> String {
         let away = if c.stale { " (host away)" } else { "" };
         hosts.entry(&c.agent).or_default().push(name + away);
     }
-    let (count, all) = (counted(found.len(), "container"), hosts.len());
-    let mut lines = vec![format!("This will {} {count} on {}:", verb.name, counted(all, "host"))];
+    let (count, all) = (human::counted(found.len(), "container"), hosts.len());
+    let mut lines =
+        vec![format!("This will {} {count} on {}:", verb.name, human::counted(all, "host"))];
     let line =
         |(host, names): (&&str, &Vec<String>)| format!("  {}: {}", clean(host), names.join(", "));
     lines.extend(hosts.iter().take(ASKED).map(line));
     if let Some(more @ 1..) = all.checked_sub(ASKED) {
-        lines.push(format!("  … and those on {}", counted(more, "more host")));
+        lines.push(format!("  … and those on {}", human::counted(more, "more host")));
     }
     lines.join("\n")
 }

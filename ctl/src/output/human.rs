@@ -4,6 +4,11 @@
 use dockctl_api::v1::Port;
 use prost_types::{Duration, Timestamp};
 
+/// `1 host`, `2 hosts`.
+pub(crate) fn counted(count: usize, one: &str) -> String {
+    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
+}
+
 /// Decimal units as docker shows sizes of images and traffic; `digits` are significant ones.
 pub(crate) fn decimal_size(bytes: u64, digits: usize) -> String {
     scaled(bytes, 1000.0, &["B", "kB", "MB", "GB", "TB", "PB", "EB"], digits)

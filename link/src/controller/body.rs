@@ -12,7 +12,7 @@ use dockctl_api::{
     link::v1::{CallResult, End, ServeRequest},
 };
 use futures_util::Stream as _;
-use http::{HeaderValue, Response, header::CONTENT_TYPE};
+use http::Response;
 use http_body::Frame;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::DropGuard;
@@ -56,10 +56,7 @@ impl Answer {
 
     /// The HTTP response that carries it.
     pub(super) fn into_response(self) -> Response<Body> {
-        let mut response = Response::new(Body::new(self));
-        let grpc = HeaderValue::from_static("application/grpc");
-        response.headers_mut().insert(CONTENT_TYPE, grpc);
-        response
+        framing::response(Body::new(self))
     }
 
     fn finish(&mut self, end: &End) -> Frame<Bytes> {

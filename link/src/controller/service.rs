@@ -22,7 +22,6 @@ use dockctl_api::{
     },
 };
 use futures_util::{Stream, StreamExt as _, stream};
-use http::{HeaderValue, header::CONTENT_TYPE};
 use http_body_util::{BodyExt as _, StreamBody};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -35,7 +34,7 @@ use super::{
     listener::Peer,
     session::{self, Served, Session},
 };
-use crate::{identity::PeerIdentity, protocol, wire};
+use crate::{framing, identity::PeerIdentity, protocol, wire};
 
 /// The agents' services, for a [`super::listener::Port`].
 pub fn router(host: Arc<dyn Host>) -> Router {
@@ -146,11 +145,8 @@ impl Service {
         self.host.opened(session.clone());
         let host = self.host.clone();
         tokio::spawn(session::run(session.clone(), inbound, admission.heartbeat, host));
-        let mut response =
-            http::Response::new(Body::new(StreamBody::new(session::frames(session, down))));
-        let grpc = HeaderValue::from_static("application/grpc");
-        response.headers_mut().insert(CONTENT_TYPE, grpc);
-        Ok(response)
+        let frames = StreamBody::new(session::frames(session, down));
+        Ok(framing::response(Body::new(frames)))
     }
 }
 

@@ -165,6 +165,11 @@ impl Session {
         (session, frames)
     }
 
+    /// Whether the other end lives.
+    pub fn state(&self) -> State {
+        lock(&self.liveness).state(Instant::now())
+    }
+
     /// What is known of the other end's life.
     pub fn health(&self) -> Health {
         let (live, now) = (lock(&self.liveness), Instant::now());

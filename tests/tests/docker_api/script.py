@@ -25,7 +25,6 @@ def printed(**what):
     return output
 
 
-
 print("version", client.version()["Version"], client.ping(), client.info()["OSType"])
 
 since = int(time.time())
