@@ -316,7 +316,13 @@ fn stats_are_the_numbers_that_docker_stats_prints() {
             Ok(docker.cli(&["logs", &cached.name]).await?.contains("ready").then_some(()))
         })
         .await?;
-        usage(&dockctl, &docker, &idle.name).await?;
-        usage(&dockctl, &docker, &cached.name).await
+        // A container that has just begun uses more or less between one look and the other.
+        for name in [&idle.name, &cached.name] {
+            await_until("the same numbers", LONG, async || {
+                usage(&dockctl, &docker, name).await.map(Some)
+            })
+            .await?;
+        }
+        Ok(())
     });
 }
