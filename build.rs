@@ -10,6 +10,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "proto/dockctl/v1/policy.proto",
         "proto/dockctl/v1/fleet.proto",
         "proto/dockctl/v1/auth.proto",
+        "proto/dockctl/v1/user.proto",
+        "proto/dockctl/v1/api_token.proto",
         "proto/dockctl/v1/agent.proto",
         "proto/dockctl/v1/audit.proto",
         "proto/dockctl/v1/container.proto",

@@ -1,7 +1,7 @@
 //! Errors as users see them: a gRPC code, a stable reason in a google.rpc.ErrorInfo of domain
 //! `dockctl`, and a sentence for people. Clients branch on the reason, never on the sentence.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -34,6 +34,12 @@ pub mod reason {
     pub const CERTIFICATE_EXPIRED: &str = "CERTIFICATE_EXPIRED";
     /// PERMISSION_DENIED: the caller lacks the permission named in the metadata.
     pub const NOT_ALLOWED: &str = "NOT_ALLOWED";
+    /// PERMISSION_DENIED: strangers may not make users here.
+    pub const SIGNUP_OFF: &str = "SIGNUP_OFF";
+    /// FAILED_PRECONDITION: nobody would be admin any more.
+    pub const LAST_ADMIN: &str = "LAST_ADMIN";
+    /// UNAVAILABLE: what the caller may see has changed while a stream ran; ask again.
+    pub const RIGHTS_CHANGED: &str = "RIGHTS_CHANGED";
     /// PERMISSION_DENIED: the agent was revoked.
     pub const AGENT_REVOKED: &str = "AGENT_REVOKED";
     /// PERMISSION_DENIED: two machines live on the agent's identity.
@@ -54,7 +60,7 @@ pub mod reason {
     pub const LINK_LOST: &str = "LINK_LOST";
     /// UNAVAILABLE: the controller is stopping; come back.
     pub const DRAINING: &str = "DRAINING";
-    /// ALREADY_EXISTS: another agent has the name.
+    /// ALREADY_EXISTS: another agent, user or API token has the name.
     pub const NAME_TAKEN: &str = "NAME_TAKEN";
     /// NOT_FOUND: no such container on the agent's host.
     pub const CONTAINER_NOT_FOUND: &str = "CONTAINER_NOT_FOUND";
@@ -107,6 +113,18 @@ pub fn status(
 /// The INVALID_ARGUMENT status for a malformed field.
 pub fn bad_field(field: &str, message: impl Into<String>) -> Status {
     status(Code::InvalidArgument, reason::BAD_FIELD, message, &[("field", field)])
+}
+
+/// The RESOURCE_EXHAUSTED status for a caller who is to wait; with a google.rpc.RetryInfo.
+pub fn too_many(message: impl Into<String>, wait: Duration) -> Status {
+    let mut details = ErrorDetails::with_error_info(reason::TOO_MANY, DOMAIN, HashMap::new());
+    details.set_retry_info(Some(wait));
+    Status::with_error_details(Code::ResourceExhausted, message, details)
+}
+
+/// How long the caller is to wait before he tries again, if a status says so.
+pub fn retry_after(status: &Status) -> Option<Duration> {
+    status.get_details_retry_info()?.retry_delay
 }
 
 /// The reason in a status, if it has an ErrorInfo of our domain.

@@ -6,7 +6,7 @@ use std::{collections::HashMap, sync::Arc};
 use prost::Message as _;
 use prost_reflect::{DescriptorPool, MethodDescriptor};
 
-use crate::v1::{Policy, ServedBy, WithoutAgent};
+use crate::v1::{Policy, Role, ServedBy, WithoutAgent};
 
 /// What is wrong with the descriptors.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +67,26 @@ const NAMES: [&str; 11] = [
     "volume",
 ];
 
+/// Roles in order, and what people and the store call them.
+const ROLES: [(Role, &str); 4] = [
+    (Role::None, "none"),
+    (Role::Viewer, "viewer"),
+    (Role::Operator, "operator"),
+    (Role::Admin, "admin"),
+];
+
+impl Role {
+    /// What people call it: "none", "viewer", "operator" or "admin"; empty where it is not set.
+    pub fn word(self) -> &'static str {
+        ROLES.iter().find(|(role, _)| *role == self).map_or("", |(_, word)| word)
+    }
+
+    /// The role that people call so.
+    pub fn from_word(word: &str) -> Option<Self> {
+        ROLES.iter().find(|(_, of)| *of == word).map(|(role, _)| *role)
+    }
+}
+
 /// Every rpc of `dockctl.v1` by path.
 #[derive(Debug, Clone)]
 pub struct Policies {
@@ -125,6 +145,9 @@ fn read(
 
     if policy.permission.is_empty() != policy.is_public {
         return Err(bad("needs a permission, or is_public and none"));
+    }
+    if policy.is_public != (policy.role() == Role::Unspecified) {
+        return Err(bad("needs a role, or is_public and none"));
     }
     if policy.rate_class == 0 {
         return Err(bad("no rate_class"));
@@ -186,12 +209,23 @@ mod tests {
     }
 
     #[test]
-    fn only_login_and_refresh_are_public() {
+    fn only_what_lets_people_in_is_public() {
         let policies = Policies::load().unwrap();
         let mut public: Vec<_> =
             policies.iter().filter(|m| m.policy.is_public).map(|m| m.path.as_str()).collect();
         public.sort_unstable();
-        assert_eq!(public, ["/dockctl.v1.AuthService/Login", "/dockctl.v1.AuthService/Refresh"]);
+        let auth = |rpc| format!("/dockctl.v1.AuthService/{rpc}");
+        assert_eq!(public, ["Login", "Refresh", "SignUp"].map(auth));
+    }
+
+    #[test]
+    fn a_permission_has_one_role() {
+        let mut roles = HashMap::new();
+        for method in Policies::load().unwrap().iter() {
+            let role = method.policy.role();
+            let other = roles.insert(method.policy.permission.clone(), role);
+            assert!(other.is_none_or(|other| other == role), "{}", method.path);
+        }
     }
 
     #[test]

@@ -74,6 +74,7 @@ async fn one_hop() -> Result<Ready> {
     let port = Port {
         listener,
         tls,
+        http1: true,
         service: answers_at_once(),
         max_connections: 128,
         traffic: Default::default(),

@@ -242,6 +242,10 @@ impl Controller {
         command.args(["serve", "--ready-json", "--listen", api, "--agent-listen", agents]);
         command.args(["--metrics-listen", metrics, "--data-dir"]).arg(dir).args(arguments);
         command.env("DOCKCTL_ADMIN_PASSWORD", PASSWORD);
+        // One user is a whole fleet's users here.
+        for limit in ["AUTH", "ACTION", "READ", "STREAMS"] {
+            command.env(format!("DOCKCTL_LIMIT_{limit}"), "0");
+        }
         Daemon::start::<Ready>(command, &dir.with_extension("log")).await.context("the controller")
     }
 

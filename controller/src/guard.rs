@@ -1,16 +1,23 @@
 //! Who may: every request passes here first. It reads the method's policy, finds out who asks, and
 //! refuses before any handler runs. It knows no method by name but health and reflection.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use dockctl_api::{
     error::{reason, status},
     policy::{Method, Policies},
+    v1::{Role, ServedBy},
 };
 use http::{HeaderMap, header};
 use tonic::{Code, Status};
 
-use crate::app::auth::{Auth, Principal};
+use crate::{
+    app::auth::{Auth, Principal},
+    fleet::registry::not_found,
+};
+
+/// What anybody may ask: whether the controller is well.
+pub const HEALTH: &str = "/grpc.health.v1.Health/";
 
 /// The guard; cheap to clone.
 #[derive(Clone)]
@@ -56,7 +63,7 @@ impl Guard {
 
     /// Lets a request pass or says why not.
     pub async fn check(&self, path: &str, headers: &HeaderMap) -> Result<Pass, Refusal> {
-        if path.starts_with("/grpc.health.v1.Health/") {
+        if path.starts_with(HEALTH) {
             return Ok(Pass { method: None, principal: None });
         }
         if path.starts_with("/grpc.reflection.") {
@@ -72,14 +79,8 @@ impl Guard {
             return Ok(Pass { method: Some(method), principal: None });
         }
         let principal = self.authenticate(headers).await?;
-        let permission = &method.policy.permission;
-        if !principal.allows(permission) {
-            let status = status(
-                Code::PermissionDenied,
-                reason::NOT_ALLOWED,
-                format!("{} may not do this: it needs {permission}", principal.name),
-                &[("permission", permission)],
-            );
+        if !may_begin(&method, &principal) {
+            let status = not_allowed(&method, &principal, "");
             return Err(Refusal { status, denied: Some((method, principal)) });
         }
         Ok(Pass { method: Some(method), principal: Some(principal) })
@@ -100,4 +101,50 @@ impl Guard {
         };
         self.auth.authenticate(token.trim()).await
     }
+}
+
+/// Whether there is anything for which a caller may begin a call. Where the role may be had on some agents
+/// only, which one a call names is looked at once it is read, by [`check_agent`].
+pub fn may_begin(method: &Method, principal: &Principal) -> bool {
+    let role = method.policy.role();
+    match method.policy.served_by() {
+        ServedBy::Agent => principal.authority.somewhere(role),
+        _ if method.policy.filtered => principal.authority.somewhere(role),
+        _ => principal.authority.everywhere(role),
+    }
+}
+
+/// Refuses a call on an agent with these labels. One on which the caller may not even look is not there for him.
+pub fn check_agent(
+    method: &Method,
+    principal: &Principal,
+    agent: &str,
+    labels: &HashMap<String, String>,
+) -> Result<(), Status> {
+    let authority = &principal.authority;
+    if authority.on(method.policy.role(), labels) {
+        return Ok(());
+    }
+    match authority.on(Role::Viewer, labels) {
+        true => Err(not_allowed(method, principal, agent)),
+        false => Err(not_found(agent)),
+    }
+}
+
+/// The refusal of a call for want of a role, on an agent where one is named.
+pub fn not_allowed(method: &Method, principal: &Principal, agent: &str) -> Status {
+    let (permission, role) = (&method.policy.permission, method.policy.role().word());
+    let place = match agent {
+        "" if method.policy.served_by() == ServedBy::Controller => {
+            " for the whole fleet".to_owned()
+        }
+        "" => String::new(),
+        agent => format!(" on {agent}"),
+    };
+    let message = format!(
+        "{} may not do this: it needs {permission}, so the role {role}{place}",
+        principal.name
+    );
+    let metadata = [("permission", permission.as_str()), ("role", role), ("agent", agent)];
+    status(Code::PermissionDenied, reason::NOT_ALLOWED, message, &metadata)
 }

@@ -5,7 +5,11 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use dockctl_agent::{guard::Guard, join, settings, state::State};
-use dockctl_controller::run::{Controller, Options};
+use dockctl_controller::{
+    edge::limits::Limits,
+    run::{Controller, Options},
+};
+use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 
 /// The controller of a fleet of Docker hosts.
@@ -45,6 +49,32 @@ struct Serve {
     /// How long agents' certificates are good for, minutes.
     #[arg(long, env = "DOCKCTL_CERTIFICATE_MINUTES", default_value_t = 24 * 60, value_parser = clap::value_parser!(u64).range(1..=525_600))]
     certificate_minutes: u64,
+    /// Let strangers make users, who may do nothing to hosts until an admin grants it.
+    #[arg(long, env = "DOCKCTL_ALLOW_SIGNUP")]
+    allow_signup: bool,
+    /// Logins a minute of each address and for each account; 0 is no limit, here and below.
+    #[arg(long, env = "DOCKCTL_LIMIT_AUTH", default_value_t = Limits::default().auth, value_name = "N")]
+    limit_auth: u32,
+    /// Changes a minute of each user or API token; of each address ten times that.
+    #[arg(long, env = "DOCKCTL_LIMIT_ACTION", default_value_t = Limits::default().action, value_name = "N")]
+    limit_action: u32,
+    /// Reads a minute of each user or API token; of each address ten times that.
+    #[arg(long, env = "DOCKCTL_LIMIT_READ", default_value_t = Limits::default().read, value_name = "N")]
+    limit_read: u32,
+    /// Streams at once of each user or API token.
+    #[arg(long, env = "DOCKCTL_LIMIT_STREAMS", default_value_t = Limits::default().streams, value_name = "N")]
+    limit_streams: usize,
+    /// A proxy whose X-Forwarded-For is believed, an address or a network; may be given several times.
+    #[arg(long = "trusted-proxy", env = "DOCKCTL_TRUSTED_PROXY", value_delimiter = ',', value_name = "NETWORK", value_parser = network)]
+    trusted_proxies: Vec<IpNet>,
+    /// An origin whose pages may ask, such as https://ops.example; may be given several times. Our own may.
+    #[arg(
+        long = "allow-origin",
+        env = "DOCKCTL_ALLOW_ORIGIN",
+        value_delimiter = ',',
+        value_name = "ORIGIN"
+    )]
+    allow_origins: Vec<String>,
     /// Run an agent for the local Docker engine inside this process.
     #[arg(long, env = "DOCKCTL_WITH_AGENT")]
     with_agent: bool,
@@ -65,6 +95,14 @@ struct Serve {
     /// A TOML file with the same flags.
     #[arg(long, env = "DOCKCTL_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
+}
+
+/// An address or a network.
+fn network(text: &str) -> Result<IpNet, String> {
+    let address = text.parse().map(|address: std::net::IpAddr| address.into());
+    address
+        .or_else(|_| text.parse())
+        .map_err(|_| "this is no address and no network such as 10.0.0.0/8".to_owned())
 }
 
 fn main() -> ExitCode {
@@ -100,6 +138,15 @@ async fn work(serve: Serve) -> anyhow::Result<()> {
         heartbeat: Duration::from_secs(serve.heartbeat),
         certificate_lifetime: Duration::from_secs(serve.certificate_minutes * 60),
         admin_password: std::env::var("DOCKCTL_ADMIN_PASSWORD").ok(),
+        allow_signup: serve.allow_signup,
+        limits: Limits {
+            auth: serve.limit_auth,
+            action: serve.limit_action,
+            read: serve.limit_read,
+            streams: serve.limit_streams,
+            trusted_proxies: serve.trusted_proxies.clone(),
+        },
+        allow_origins: serve.allow_origins.clone(),
     })
     .await?;
     tracing::info!(api = %controller.api, agents = %controller.agents, metrics = %controller.metrics, "ready");

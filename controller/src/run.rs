@@ -13,7 +13,8 @@ use dockctl_api::{
     policy::Policies,
     v1::{
         CreateJoinTokenRequest, agent_service_server::AgentServiceServer,
-        audit_service_server::AuditServiceServer, auth_service_server::AuthServiceServer,
+        api_token_service_server::ApiTokenServiceServer, audit_service_server::AuditServiceServer,
+        auth_service_server::AuthServiceServer, user_service_server::UserServiceServer,
     },
 };
 use dockctl_link::{
@@ -29,16 +30,23 @@ use tonic_health::ServingStatus;
 use crate::{
     app::{
         agents::Agents,
+        api_tokens::ApiTokens,
         audit::Audit,
         auth::{Auth, system_clock},
         enroll::Enroller,
         join_tokens::JoinTokens,
+        users::Users,
     },
     ca::Ca,
     edge::{
         api::{Api, MAX_UNARY},
         calls::Calls,
+        gateway::Gateway,
+        json::Json,
+        limits::{Limiter, Limits},
         metrics::{self, Metrics},
+        origin::Origins,
+        pages::Pages,
     },
     fleet::{host::LinkHost, registry::Registry},
     guard::Guard,
@@ -73,6 +81,12 @@ pub struct Options {
     pub certificate_lifetime: Duration,
     /// The password of the first user; else random.
     pub admin_password: Option<String>,
+    /// Whether strangers may make users, who may do nothing until it is granted.
+    pub allow_signup: bool,
+    /// How much each caller may ask.
+    pub limits: Limits,
+    /// Whose pages may ask, for example "https://ops.example:8443".
+    pub allow_origins: Vec<String>,
 }
 
 /// A controller whose ports are bound.
@@ -87,7 +101,7 @@ pub struct Controller {
     pub ca_fingerprint: String,
     join_tokens: JoinTokens,
     ports: [TcpListener; 3],
-    api_service: Api,
+    gateway: Gateway,
     link_host: Arc<LinkHost>,
     metrics_service: Metrics,
     certificate: Certificate,
@@ -109,25 +123,37 @@ impl Controller {
         ];
         let ca = Ca::open_or_create(dir, now)?.with_agent_lifetime(options.certificate_lifetime);
         let store: store::Handle = Arc::new(Sqlite::open(&dir.join("dockctl.db")).await?);
-        let auth = Auth::open(store.clone(), dir, options.admin_password, system_clock()).await?;
+        let (password, signup) = (options.admin_password, options.allow_signup);
+        let auth = Auth::open(store.clone(), dir, password, signup, system_clock()).await?;
         let registry = Registry::new(store.list_agents().await?);
         let policies = Arc::new(Policies::load()?);
         let agents = ports[1].local_addr()?;
         let join_tokens = JoinTokens::new(store.clone(), ca.fingerprint(), agents.port());
 
+        let draining = CancellationToken::new();
+        let pages = Pages::new(store.clone(), draining.clone())?;
         let mut names = options.names.clone();
         names.extend([options.listen.ip().to_string(), options.agent_listen.ip().to_string()]);
+        let origins = Origins::new(options.allow_origins, names.clone());
         let certificate = Certificate::new(ca.clone(), names)?;
         let audit = Audit::new(store.clone());
         let unary = Arc::new(Semaphore::new(MAX_UNARY));
-        let api_service = Api {
+        let api = Api {
             calls: Calls::new(&policies),
+            limits: Limiter::new(options.limits),
             guard: Guard::new(auth.clone(), policies),
+            auth: auth.clone(),
             audit: audit.clone(),
             registry: registry.clone(),
             local: local_services(&registry, &store, &join_tokens, auth, audit.clone()).await?,
             unary: unary.clone(),
-            draining: CancellationToken::new(),
+            draining,
+        };
+        let gateway = Gateway {
+            api,
+            json: Arc::new(Json::new()?),
+            origins: Arc::new(origins),
+            pages: pages.clone(),
         };
         let link_host = Arc::new(LinkHost {
             registry: registry.clone(),
@@ -141,6 +167,7 @@ impl Controller {
             recorder,
             registry,
             store,
+            pages,
             unary,
             traffic: [("users", Arc::default()), ("agents", Arc::default())],
         };
@@ -151,7 +178,7 @@ impl Controller {
             ca_fingerprint: ca.fingerprint().to_owned(),
             join_tokens,
             ports,
-            api_service,
+            gateway,
             link_host,
             metrics_service,
             certificate,
@@ -174,12 +201,13 @@ impl Controller {
         let [api, agents, metrics] = self.ports;
         let (stop_users, stop_agents, stop_metrics) =
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
-        let service = self.api_service.clone();
+        let service = self.gateway.clone();
         let [users_traffic, agents_traffic] =
             self.metrics_service.traffic.clone().map(|(_, traffic)| traffic);
         let users = Port {
             listener: api,
             tls: Some(Arc::new(tls::users_config(self.certificate.served.clone())?)),
+            http1: true,
             service: tower::service_fn(move |request| service.clone().serve(request)),
             max_connections: MAX_CONNECTIONS,
             traffic: users_traffic,
@@ -189,6 +217,7 @@ impl Controller {
         let link = Port {
             listener: agents,
             tls: Some(Arc::new(tls::agents_config(ca, self.certificate.served.clone())?)),
+            http1: false,
             service: router(self.link_host.clone()),
             max_connections: MAX_CONNECTIONS,
             traffic: agents_traffic,
@@ -201,16 +230,24 @@ impl Controller {
         let serving = tokio::spawn(self.metrics_service.serve(metrics, stop_metrics.clone()));
         let renewals = tokio::spawn(self.certificate.keep_renewed());
         let upkeep = tokio::spawn(metrics::keep_small(recorder));
+        let limits = self.gateway.api.limits.clone();
+        let tidying = tokio::spawn(async move {
+            let mut minutes = tokio::time::interval(Duration::from_secs(60));
+            loop {
+                minutes.tick().await;
+                limits.tidy();
+            }
+        });
 
         shutdown.cancelled().await;
         tracing::info!("draining");
         stop_users.cancel();
         let all = u32::try_from(MAX_UNARY).unwrap_or(u32::MAX);
-        let unary = self.api_service.unary.acquire_many(all);
+        let unary = self.gateway.api.unary.acquire_many(all);
         if tokio::time::timeout(DRAIN_UNARY, unary).await.is_err() {
             tracing::warn!("calls still under way after {} s; ending them", DRAIN_UNARY.as_secs());
         }
-        self.api_service.draining.cancel();
+        self.gateway.api.draining.cancel();
         users.await?;
         stop_agents.cancel();
         self.link_host.registry.drain(RETURN_WITHIN);
@@ -219,6 +256,7 @@ impl Controller {
         serving.await?;
         renewals.abort();
         upkeep.abort();
+        tidying.abort();
         self.link_host.audit.close().await;
         store.close().await;
         Ok(())
@@ -267,7 +305,10 @@ async fn local_services(
         registry: registry.clone(),
         store: store.clone(),
         join_tokens: join_tokens.clone(),
+        auth: auth.clone(),
     };
+    let users = Users { store: store.clone(), auth: auth.clone() };
+    let api_tokens = ApiTokens { store: store.clone(), auth: auth.clone() };
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(dockctl_api::DESCRIPTORS)
@@ -279,6 +320,10 @@ async fn local_services(
     routes
         .add_service(AuthServiceServer::new(auth).max_decoding_message_size(wire::MAX_REQUEST))
         .add_service(AgentServiceServer::new(agents).max_decoding_message_size(wire::MAX_REQUEST))
+        .add_service(UserServiceServer::new(users).max_decoding_message_size(wire::MAX_REQUEST))
+        .add_service(
+            ApiTokenServiceServer::new(api_tokens).max_decoding_message_size(wire::MAX_REQUEST),
+        )
         .add_service(AuditServiceServer::new(audit).max_decoding_message_size(wire::MAX_REQUEST))
         .add_service(health_service)
         .add_service(reflection().build_v1()?)

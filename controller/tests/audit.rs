@@ -7,10 +7,9 @@ mod common;
 use common::{LIMIT, User, World};
 use dockctl_api::v1::{
     AgentState, AuditEntry, AuditOutcome, CreateJoinTokenRequest, ListAuditEntriesRequest,
-    LoginRequest, RevokeAgentRequest, StopContainerRequest, WatchAuditEntriesRequest,
+    LoginRequest, RevokeAgentRequest, Role, StopContainerRequest, WatchAuditEntriesRequest,
     audit_service_client::AuditServiceClient,
 };
-use sqlx::{Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 
 async fn log(user: &User) -> Vec<AuditEntry> {
     let origin = user.channel.origin.clone();
@@ -87,11 +86,8 @@ async fn logins_enrolments_and_calls_on_hosts_are_written_down() {
 #[tokio::test]
 async fn a_refused_call_is_written_down_too() {
     let world = World::new().await;
-    let file = SqliteConnectOptions::new().filename(world.dir.path().join("dockctl.db"));
-    let mut store = SqliteConnection::connect_with(&file).await.unwrap();
-    let copied =
-        "INSERT INTO users SELECT 'id-eve', 'eve', password_hash, 'none', created_at FROM users";
-    sqlx::query(copied).execute(&mut store).await.unwrap();
+    let admin = world.user().await;
+    admin.create_user("eve", Role::None).await;
     let nobody = world.user_called("eve").await;
     let request = CreateJoinTokenRequest::default();
     let refused = nobody.agents().create_join_token(nobody.call(request)).await.unwrap_err();

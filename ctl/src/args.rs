@@ -16,6 +16,7 @@ pub(crate) mod images;
 pub(crate) mod inspect;
 mod many;
 mod mistakes;
+pub(crate) mod people;
 pub(crate) mod run;
 mod sources;
 pub(crate) mod stores;
@@ -177,12 +178,20 @@ pub(crate) enum Command {
     /// Log in to a controller.
     Login(Login),
     /// Log out and forget the tokens.
-    Logout,
+    Logout(Logout),
     /// Tell who is logged in.
     Whoami,
     /// The hosts of the fleet.
     #[command(subcommand)]
     Agents(Agents),
+    /// Who may log in, and what each may do.
+    #[command(subcommand, visible_alias = "user")]
+    Users(people::Users),
+    /// The tokens that scripts carry instead of a login.
+    #[command(subcommand, visible_alias = "token")]
+    Tokens(people::ApiTokens),
+    /// Show what each role may do.
+    Roles,
     /// Who did what to which host.
     #[command(subcommand)]
     Audit(audit::Audit),
@@ -311,6 +320,14 @@ pub(crate) struct Login {
     /// Read the password from stdin.
     #[arg(long)]
     pub(crate) password_stdin: bool,
+}
+
+/// `logout`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Logout {
+    /// End all your logins, on other machines too; API tokens stay.
+    #[arg(long)]
+    pub(crate) everywhere: bool,
 }
 
 /// `ps`.

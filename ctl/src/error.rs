@@ -1,7 +1,7 @@
 //! What a failed command says and which exit code it ends with. Every module returns this [`Error`];
 //! `main` prints it. Nothing here talks to the network: `resolve.rs` adds what needs another call.
 
-use std::{fmt, io};
+use std::{fmt, io, time::Duration};
 
 use dockctl_api::error::{self as api, reason};
 use tonic::{Code, Status};
@@ -58,6 +58,8 @@ pub(crate) struct Failure {
     pub(crate) transient: bool,
     /// Whether the API says that the call did not run.
     pub(crate) unsent: bool,
+    /// How long the API asks to wait before the next try of a call that it did not take.
+    pub(crate) wait: Option<Duration>,
 }
 
 /// A command's result.
@@ -76,6 +78,7 @@ impl Error {
             reason: None,
             transient: exit == Exit::Unreachable,
             unsent: false,
+            wait: None,
         }))
     }
 
@@ -138,6 +141,11 @@ impl Error {
     /// Whether the API says that the call did not run.
     pub(crate) fn is_unsent(&self) -> bool {
         self.told().is_some_and(|f| f.unsent)
+    }
+
+    /// How long the API asks to wait before the next try of a call that it did not take.
+    pub(crate) fn wait(&self) -> Option<Duration> {
+        self.told().and_then(|f| f.wait)
     }
 
     /// Whether the API gave this reason.
@@ -231,6 +239,7 @@ fn from_status(status: &Status) -> Error {
             | reason::DRAINING
             | reason::DOCKER_DOWN
             | reason::LAGGED
+            | reason::RIGHTS_CHANGED
     );
     let mut hints = Vec::new();
     if let Some(cause) = api::metadata_of(status, "cause").map(|c| clean(&c))
@@ -260,6 +269,7 @@ fn from_status(status: &Status) -> Error {
         reason,
         transient,
         unsent,
+        wait: api::retry_after(status),
     }))
 }
 
@@ -273,7 +283,10 @@ fn next_step(name: &str) -> Option<&'static str> {
             "log in again: dockctl login URL --username USER, or renew DOCKCTL_TOKEN"
         }
         reason::BAD_CREDENTIALS => "check the user name and the password, then log in again",
-        reason::NOT_ALLOWED => "ask an administrator for the right, or see `dockctl whoami`",
+        reason::NOT_ALLOWED => {
+            "ask an admin for the role; see yours with `dockctl whoami`, and `dockctl roles`"
+        }
+        reason::LAST_ADMIN => "give another user the role admin first: dockctl users grant",
         reason::AGENT_REVOKED => "a revoked agent stays out; join its host anew with a fresh token",
         reason::IDENTITY_LOCKED => {
             "delete it (`dockctl agents rm`) and join each of the machines with a token of its own"

@@ -95,10 +95,13 @@ fn io_error(error: io::Error) -> Error {
 async fn command(ctx: &Ctx, args: Args) -> Result<()> {
     match args.command {
         Command::Login(args) => commands::login::login(ctx, args).await,
-        Command::Logout => commands::login::logout(ctx).await,
+        Command::Logout(args) => commands::login::logout(ctx, args.everywhere).await,
         Command::Whoami => commands::login::whoami(ctx).await,
         Command::Agents(Agents::Token(args)) => commands::tokens::run(ctx, args).await,
         Command::Agents(args) => commands::agents::run(ctx, args).await,
+        Command::Users(args) => commands::users::run(ctx, args).await,
+        Command::Tokens(args) => commands::api_tokens::run(ctx, args).await,
+        Command::Roles => commands::users::roles(ctx),
         Command::Audit(args) => commands::audit::run(ctx, args).await,
         Command::Ps(args) => commands::ps::run(ctx, args).await,
         Command::Logs(args) => commands::logs::run(ctx, args).await,

@@ -27,6 +27,8 @@ use crate::{
     moment, trust,
 };
 
+/// How long all waiting for the controller's limits may take: a change of some hundred hosts comes through.
+const MOST_WAITING: Duration = Duration::from_secs(300);
 /// How long a call may take when nobody says otherwise.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// An access token that ends sooner than this is renewed first, seconds.
@@ -122,15 +124,26 @@ impl Session {
         self.call(self.patience(PATIENCE), run).await
     }
 
-    /// Makes a call; one more time where the controller finds the token too old although our clock does
+    /// Makes a call; again where the controller asks to wait for a limit of its own, and one more time where the controller finds the token too old although our clock does
     /// not. Without a deadline (streams) the connection's keepalive notices a dead peer.
     pub(crate) async fn call<T, F, Fut>(&self, deadline: Option<Duration>, run: F) -> Result<T>
     where
         F: Fn(Channel) -> Fut,
         Fut: Future<Output = std::result::Result<Response<T>, Status>>,
     {
-        let (channel, token) = self.channel(None).await?;
-        match within(deadline, run(channel.with_deadline(deadline))).await {
+        let mut waited = Duration::ZERO;
+        let (answer, token) = loop {
+            let (channel, token) = self.channel(None).await?;
+            let answer = within(deadline, run(channel.with_deadline(deadline))).await;
+            match answer.as_ref().err().and_then(Error::wait) {
+                Some(wait) if waited + wait <= MOST_WAITING => {
+                    tokio::time::sleep(wait).await;
+                    waited += wait;
+                }
+                _ => break (answer, token),
+            }
+        };
+        match answer {
             Err(error) if self.token.is_none() && error.has_reason(reason::TOKEN_EXPIRED) => {
                 let (channel, _) = self.channel(Some(&token)).await?;
                 within(deadline, run(channel.with_deadline(deadline))).await
@@ -252,8 +265,16 @@ impl Session {
     }
 }
 
+/// Writes a login with fresh tokens into the configuration file.
+pub(crate) async fn keep(path: &Path, mut login: Login, tokens: Option<Tokens>) -> Result<Login> {
+    keep_tokens(&mut login, tokens)?;
+    let _lock = config::lock(path).await?;
+    config::write(path, Some(&login))?;
+    Ok(login)
+}
+
 /// Puts fresh tokens into a login.
-pub(crate) fn keep_tokens(login: &mut Login, tokens: Option<Tokens>) -> Result<()> {
+fn keep_tokens(login: &mut Login, tokens: Option<Tokens>) -> Result<()> {
     let tokens = tokens.ok_or_else(|| Error::new(Exit::Failed, "the controller sent no tokens"))?;
     login.access_token = tokens.access_token;
     login.access_expires_at = tokens.access_expires_at.map_or(0, |t| t.seconds);

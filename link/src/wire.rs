@@ -61,6 +61,13 @@ pub const MAX_UNFINISHED_OF_ONE: usize = MAX_UNFINISHED / 4;
 /// opens it at once; Enroll and Renew on a connection of their own take one round trip.
 pub const SESSION_WITHIN: Duration = Duration::from_secs(30);
 
+/// How long after its handshake a user's connection may be without a request.
+pub const ASKS_WITHIN: Duration = Duration::from_secs(30);
+/// How long the headers of an HTTP/1.1 request may take.
+pub const HEADERS_WITHIN: Duration = Duration::from_secs(10);
+/// Largest headers of an HTTP/1.1 request, and what is read ahead of its body, bytes.
+pub const MAX_HTTP1_HEADERS: usize = 64 * 1024;
+
 /// Enrolments, renewals and answers to unknown calls that one connection may send: a second, and at
 /// once. All calls of an agent may be cancelled at once, whose answers are then unknown.
 pub const PACE: (u32, u32) = (100, MAX_CALLS as u32);

@@ -234,6 +234,7 @@ impl NewerController {
         let port = Port {
             listener,
             tls: Some(Arc::new(tls::agents_config(ca.der.clone(), served).unwrap())),
+            http1: false,
             service: Routes::from(Router::new().route(CONNECT, post(answer))),
             max_connections: 10,
             traffic: Default::default(),

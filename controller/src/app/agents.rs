@@ -3,28 +3,27 @@
 use std::time::SystemTime;
 
 use dockctl_api::{
-    error::{reason, status},
     link::v1::goodbye::Reason,
     v1::{
         Agent, CreateJoinTokenRequest, CreateJoinTokenResponse, DeleteAgentRequest,
         DeleteAgentResponse, DeleteJoinTokenRequest, DeleteJoinTokenResponse, GetAgentRequest,
         GetAgentResponse, ListAgentsRequest, ListAgentsResponse, ListJoinTokensRequest,
-        ListJoinTokensResponse, RevokeAgentRequest, RevokeAgentResponse, UpdateAgentLabelsRequest,
-        UpdateAgentLabelsResponse, WatchAgentsRequest, WatchAgentsResponse,
-        agent_service_server::AgentService,
+        ListJoinTokensResponse, RevokeAgentRequest, RevokeAgentResponse, Role,
+        UpdateAgentLabelsRequest, UpdateAgentLabelsResponse, WatchAgentsRequest,
+        WatchAgentsResponse, agent_service_server::AgentService,
     },
 };
 use futures_util::stream;
 use tokio::sync::{broadcast::error::RecvError, mpsc};
-use tonic::{Code, Request, Response, Status, codegen::BoxStream};
+use tonic::{Request, Response, Status, codegen::BoxStream};
 
 use super::{
-    auth::Principal,
+    auth::{Auth, principal},
     join_tokens::JoinTokens,
     names::{self, Selector},
 };
 use crate::{
-    fleet::registry::{Change, Registry},
+    fleet::registry::{Change, Registry, not_found},
     store::{self, AgentRecord},
 };
 
@@ -41,17 +40,14 @@ pub struct Agents {
     pub store: store::Handle,
     /// The join tokens.
     pub join_tokens: JoinTokens,
+    /// What labels decide.
+    pub auth: Auth,
 }
 
 impl Agents {
     async fn record(&self, agent: &str) -> Result<AgentRecord, Status> {
         self.store.agent(agent).await.map_err(|error| match error {
-            store::StoreError::NotFound => status(
-                Code::NotFound,
-                reason::AGENT_NOT_FOUND,
-                format!("no agent is called {agent:?}"),
-                &[("agent", agent)],
-            ),
+            store::StoreError::NotFound => not_found(agent),
             other => other.into(),
         })
     }
@@ -70,8 +66,7 @@ impl AgentService for Agents {
         &self,
         request: Request<CreateJoinTokenRequest>,
     ) -> Result<Response<CreateJoinTokenResponse>, Status> {
-        let by = request.extensions().get::<Principal>().map(|p| p.name.clone());
-        let by = by.unwrap_or_default();
+        let by = principal(&request)?.name;
         let created = self.join_tokens.create(request.into_inner(), &by, SystemTime::now()).await?;
         Ok(Response::new(created))
     }
@@ -94,7 +89,7 @@ impl AgentService for Agents {
         &self,
         request: Request<ListAgentsRequest>,
     ) -> Result<Response<ListAgentsResponse>, Status> {
-        let selector = Selector::parse(&request.get_ref().selector)?;
+        let selector = visible(&request, &request.get_ref().selector)?;
         Ok(Response::new(ListAgentsResponse { agents: self.registry.agents(&selector) }))
     }
 
@@ -102,7 +97,11 @@ impl AgentService for Agents {
         &self,
         request: Request<GetAgentRequest>,
     ) -> Result<Response<GetAgentResponse>, Status> {
+        let visible = visible(&request, "")?;
         let agent = self.registry.agent(&request.get_ref().agent)?;
+        if !visible.matches(&agent.labels) {
+            return Err(not_found(&request.get_ref().agent));
+        }
         Ok(Response::new(GetAgentResponse { agent: Some(agent) }))
     }
 
@@ -110,7 +109,7 @@ impl AgentService for Agents {
         &self,
         request: Request<WatchAgentsRequest>,
     ) -> Result<Response<BoxStream<WatchAgentsResponse>>, Status> {
-        let selector = Selector::parse(&request.get_ref().selector)?;
+        let selector = visible(&request, &request.get_ref().selector)?;
         let (out, messages) = mpsc::channel(WATCH_QUEUE);
         tokio::spawn(watch(self.registry.clone(), selector, out));
         // The task ends when this receiver is dropped.
@@ -130,7 +129,10 @@ impl AgentService for Agents {
         request.remove.iter().try_for_each(|key| names::label_key(key))?;
         let id = self.record(&request.agent).await?.id;
         let record = self.store.update_agent_labels(&id, &request.set, &request.remove).await?;
-        Ok(Response::new(UpdateAgentLabelsResponse { agent: Some(self.stored(record)?) }))
+        let agent = self.stored(record)?;
+        // Labels decide who may do what on it.
+        self.auth.rights_changed();
+        Ok(Response::new(UpdateAgentLabelsResponse { agent: Some(agent) }))
     }
 
     async fn revoke_agent(
@@ -159,6 +161,12 @@ impl AgentService for Agents {
         self.registry.remove(&id);
         Ok(Response::new(DeleteAgentResponse {}))
     }
+}
+
+/// A selector narrowed to what the caller may see.
+fn visible<T>(request: &Request<T>, selector: &str) -> Result<Selector, Status> {
+    let selector = Selector::parse(selector)?;
+    Ok(principal(request)?.authority.within(Role::Viewer, selector))
 }
 
 /// Sends every selected agent, then each change; after a lag every one again, since what counts is how

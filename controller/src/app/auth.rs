@@ -6,10 +6,9 @@
 //! it bounds is how many passwords are hashed at once.
 
 use std::{
-    collections::HashMap,
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -18,36 +17,38 @@ use dockctl_api::{
     error::{bad_field, reason, status},
     new_id, random, sha256_hex,
     v1::{
-        LoginRequest, LoginResponse, LogoutRequest, LogoutResponse, RefreshRequest,
-        RefreshResponse, Tokens, User, WhoAmIRequest, WhoAmIResponse,
-        auth_service_server::AuthService,
+        ChangePasswordRequest, ChangePasswordResponse, CreateTicketRequest, CreateTicketResponse,
+        LoginRequest, LoginResponse, LogoutEverywhereRequest, LogoutEverywhereResponse,
+        LogoutRequest, LogoutResponse, RefreshRequest, RefreshResponse, Role, SignUpRequest,
+        SignUpResponse, Tokens, WhoAmIRequest, WhoAmIResponse, auth_service_server::AuthService,
     },
 };
+use tokio::sync::watch;
 use tonic::{Code, Request, Response, Status};
 
+use super::{access::Authority, api_tokens, names, users};
 use crate::store::{
     self, RefreshTokenRecord, Rotation, StoreError, UserRecord, file, system_time, unix_ms,
 };
 
 mod access;
+mod known;
 mod password;
 #[cfg(test)]
 mod tests;
+mod tickets;
 
 use access::AccessTokens;
+use known::Known;
 use password::Hasher;
+use tickets::Tickets;
 
 const REFRESH_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// How long a look at the user's record is good for: a deleted user is out within this time, and a
-/// busy one costs the store nothing in between.
-const USER_FRESH: Duration = Duration::from_secs(5);
-/// Most users that are remembered between looks.
-const USERS_KEPT: usize = 1024;
 const MIN_PASSWORD: usize = 8;
 const MAX_PASSWORD: usize = 1024;
 const MAX_USERNAME: usize = 64;
-/// Longest refresh token that is looked at, bytes; a real one has 43.
-const MAX_REFRESH: usize = 128;
+/// Longest refresh token or API token that is looked at, bytes; a real one has 43 or 51.
+const MAX_SECRET: usize = 128;
 const ADMIN: &str = "admin";
 
 /// Tells the time; tests pass their own.
@@ -63,19 +64,53 @@ pub fn system_clock() -> Clock {
 pub struct Principal {
     /// The user's id.
     pub user_id: String,
-    /// The user's name.
+    /// What he is called: the user's name or, for an API token, "user/token".
     pub name: String,
-    /// The role: "admin".
-    pub role: String,
-    /// When the access token ends.
+    /// When what he sent as his token ends.
     pub expires_at: SystemTime,
+    /// What he may do.
+    pub authority: Arc<Authority>,
+    /// By what he is known.
+    credential: Credential,
+}
+
+/// What proves who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Credential {
+    /// An access token, and the version of the user's logins that it was made for.
+    Login { version: i64 },
+    /// An API token.
+    ApiToken { id: String, hash: store::Hash },
 }
 
 impl Principal {
-    /// Whether this caller has a permission of the policies, such as "containers.read". There is one
-    /// role yet, and it has all of them; any other has none.
-    pub fn allows(&self, permission: &str) -> bool {
-        !permission.is_empty() && self.role == ADMIN
+    /// The user's id or, for an API token, the token's.
+    pub fn id(&self) -> &str {
+        match &self.credential {
+            Credential::Login { .. } => &self.user_id,
+            Credential::ApiToken { id, .. } => id,
+        }
+    }
+
+    /// When he is no longer who he is, whatever becomes of his rights; None for a login, which refreshes.
+    pub fn ends_at(&self) -> Option<SystemTime> {
+        match self.credential {
+            Credential::Login { .. } => None,
+            Credential::ApiToken { .. } => Some(self.expires_at),
+        }
+    }
+
+    /// Refuses an API token what only its owner may do himself.
+    pub fn in_person(&self) -> Result<(), Status> {
+        match self.credential {
+            Credential::Login { .. } => Ok(()),
+            Credential::ApiToken { .. } => Err(status(
+                Code::PermissionDenied,
+                reason::NOT_ALLOWED,
+                "no API token may do this; log in",
+                &[],
+            )),
+        }
     }
 }
 
@@ -117,23 +152,28 @@ struct Shared {
     clock: Clock,
     hasher: Hasher,
     access: AccessTokens,
-    /// Users by id, and when the store was last asked for them; none where it knew none.
-    users: Mutex<HashMap<String, (Option<User>, SystemTime)>>,
+    known: Known,
+    tickets: Tickets,
+    allow_signup: bool,
 }
 
 impl Auth {
     /// Reads the signing key, or makes it; where there is no user yet, makes `admin` with
-    /// `admin_password`, or with a random one that is written to `initial-admin-password`.
+    /// `admin_password`, or with a random one that is written to `initial-admin-password`. With
+    /// `allow_signup` strangers may make users who may do nothing.
     pub async fn open(
         store: store::Handle,
         data_dir: &Path,
         admin_password: Option<String>,
+        allow_signup: bool,
         clock: Clock,
     ) -> Result<Self, AuthError> {
         let access = AccessTokens::new(&signing_key(&data_dir.join("jwt.key"))?);
         let hasher = Hasher::new().await.map_err(AuthError::Hash)?;
-        let users = Mutex::default();
-        let auth = Self { shared: Arc::new(Shared { store, clock, hasher, access, users }) };
+        let known = Known::new(store.clone());
+        let tickets = Tickets::default();
+        let shared = Shared { store, clock, hasher, access, known, tickets, allow_signup };
+        let auth = Self { shared: Arc::new(shared) };
         if !auth.shared.store.has_users().await? {
             auth.make_admin(&data_dir.join("initial-admin-password"), admin_password).await?;
         }
@@ -168,59 +208,156 @@ impl Auth {
             }
         };
         let password_hash = self.shared.hasher.hash(password).await.map_err(AuthError::Hash)?;
-        let admin = UserRecord {
-            id: new_id(),
-            name: ADMIN.to_owned(),
-            password_hash,
-            role: ADMIN.to_owned(),
-            created_at: unix_ms(self.now()),
-        };
+        let admin = self.new_user(ADMIN, password_hash, Role::Admin);
         self.shared.store.create_user(admin).await?;
         tracing::info!("made the user admin; {kept}");
         Ok(())
     }
 
-    /// Finds out who sent an access token (without the word "Bearer").
+    /// Finds out who sent a token (without the word "Bearer"): an access token or an API token.
     ///
-    /// Errors, all UNAUTHENTICATED: TOKEN_EXPIRED if a refresh helps, else NOT_LOGGED_IN.
+    /// Errors, all UNAUTHENTICATED: TOKEN_EXPIRED if a refresh or a new API token helps, else
+    /// NOT_LOGGED_IN.
     pub async fn authenticate(&self, token: &str) -> Result<Principal, Status> {
+        if token.starts_with(api_tokens::PREFIX) && token.len() <= MAX_SECRET {
+            let hash = sha256_hex(token.as_bytes());
+            let (principal, token) = self.by_api_token(&hash).await?;
+            self.shared.known.used(&token, self.now());
+            return Ok(principal);
+        }
         let access = self.shared.access.read(token, self.now())?;
-        let user = self
-            .user(&access.user_id)
-            .await?
-            .ok_or_else(|| not_logged_in("the user of this token does not exist any more"))?;
+        self.by_login(&access.user_id, access.login_version, access.expires_at).await
+    }
+
+    /// The same caller as he is now. Errors: as [`Auth::authenticate`].
+    pub async fn again(&self, principal: &Principal) -> Result<Principal, Status> {
+        match &principal.credential {
+            Credential::Login { version } => {
+                self.by_login(&principal.user_id, *version, principal.expires_at).await
+            }
+            Credential::ApiToken { hash, .. } => Ok(self.by_api_token(hash).await?.0),
+        }
+    }
+
+    /// What the maker of a ticket sent as his `authorization`, once.
+    pub fn redeem(&self, ticket: &str) -> Option<String> {
+        self.shared.tickets.redeem(ticket, self.now())
+    }
+
+    /// Sees each change of anybody's rights.
+    pub fn rights(&self) -> watch::Receiver<u64> {
+        self.shared.known.changes()
+    }
+
+    /// What anybody may do has changed: whoever asks is looked up anew, and streams that may no longer be
+    /// seen end.
+    pub fn rights_changed(&self) {
+        self.shared.known.forget();
+    }
+
+    async fn by_login(
+        &self,
+        user_id: &str,
+        version: i64,
+        expires_at: SystemTime,
+    ) -> Result<Principal, Status> {
+        let user = self.shared.known.user(user_id, self.now()).await?;
+        let user =
+            user.ok_or_else(|| not_logged_in("the user of this token does not exist any more"))?;
+        if user.record.login_version != version {
+            return Err(not_logged_in("this login has ended; log in again"));
+        }
         Ok(Principal {
-            user_id: user.id,
-            name: user.name,
-            role: user.role,
-            expires_at: access.expires_at,
+            user_id: user.record.id.clone(),
+            name: user.record.name.clone(),
+            expires_at,
+            authority: user.authority.clone(),
+            credential: Credential::Login { version },
         })
     }
 
-    /// A user by id, as the store had it at most [`USER_FRESH`] ago.
-    async fn user(&self, id: &str) -> Result<Option<User>, Status> {
-        let now = self.now();
-        let kept = self.users().get(id).cloned();
-        if let Some((user, looked_at)) = kept
-            && now.duration_since(looked_at).is_ok_and(|age| age < USER_FRESH)
-        {
-            return Ok(user);
+    async fn by_api_token(
+        &self,
+        hash: &str,
+    ) -> Result<(Principal, Arc<known::KnownToken>), Status> {
+        let unknown = || not_logged_in("the API token is not valid, or was deleted");
+        let known = &self.shared.known;
+        let token = known.token(hash, self.now()).await?.ok_or_else(unknown)?;
+        let expires_at = system_time(token.record.expires_at);
+        if expires_at <= self.now() {
+            let message = "the API token has run out; make a new one";
+            return Err(status(Code::Unauthenticated, reason::TOKEN_EXPIRED, message, &[]));
         }
-        let user = match self.shared.store.user_by_id(id).await {
-            Ok(record) => Some(message(record)),
+        let user = known.user(&token.record.user_id, self.now()).await?.ok_or_else(unknown)?;
+        let authority = Authority::clone(&user.authority).of_token(&token.record);
+        let principal = Principal {
+            user_id: user.record.id.clone(),
+            name: format!("{}/{}", user.record.name, token.record.name),
+            expires_at,
+            authority: Arc::new(authority),
+            credential: Credential::ApiToken { id: token.record.id.clone(), hash: hash.to_owned() },
+        };
+        Ok((principal, token))
+    }
+
+    /// Hashes a password that somebody is to have. Errors: BAD_FIELD on `field`.
+    pub(super) async fn hash(&self, field: &str, password: String) -> Result<String, Status> {
+        if !(MIN_PASSWORD..=MAX_PASSWORD).contains(&password.len()) {
+            return Err(bad_field(field, "a password has 8 to 1,024 bytes"));
+        }
+        self.shared.hasher.hash(password).await.map_err(|error| {
+            tracing::error!(%error, "a password could not be hashed");
+            status(Code::Internal, reason::INTERNAL, "the password could not be stored", &[])
+        })
+    }
+
+    /// A record of a new user.
+    pub(super) fn new_user(&self, name: &str, password_hash: String, role: Role) -> UserRecord {
+        UserRecord {
+            id: new_id(),
+            name: name.to_owned(),
+            password_hash,
+            role,
+            created_at: unix_ms(self.now()),
+            login_version: 1,
+            grants: Vec::new(),
+        }
+    }
+
+    /// Begins a login.
+    async fn begin(&self, user: &UserRecord) -> Result<Tokens, Status> {
+        let now = self.now();
+        let (secret, hash) = refresh_secret();
+        let expires_at = unix_ms(now + REFRESH_LIFETIME);
+        let record =
+            RefreshTokenRecord { hash, family: new_id(), user_id: user.id.clone(), expires_at };
+        let created =
+            self.shared.store.create_refresh_token(record, user.login_version, unix_ms(now)).await;
+        match created {
+            Ok(()) => self.tokens(&user.id, user.login_version, secret, expires_at),
+            // Deleted, or his password changed, since he was looked up.
+            Err(StoreError::NotFound) => Err(bad_credentials()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The user of a name whose password this is.
+    async fn with_password(&self, username: &str, password: String) -> Result<UserRecord, Status> {
+        if !(1..=MAX_PASSWORD).contains(&password.len()) {
+            return Err(bad_field("password", "a password has 1 to 1,024 bytes"));
+        }
+        let user = match self.shared.store.user_by_name(username).await {
+            Ok(user) => Some(user),
             Err(StoreError::NotFound) => None,
             Err(error) => return Err(error.into()),
         };
-        let mut users = self.users();
-        if users.len() >= USERS_KEPT {
-            users.clear();
-        }
-        users.insert(id.to_owned(), (user.clone(), now));
-        Ok(user)
-    }
-
-    fn users(&self) -> std::sync::MutexGuard<'_, HashMap<String, (Option<User>, SystemTime)>> {
-        self.shared.users.lock().unwrap_or_else(PoisonError::into_inner)
+        // An unknown user costs the same hash, so that the time tells nothing.
+        let hash = user.as_ref().map(|user| user.password_hash.clone());
+        let matches = self.shared.hasher.verify(password, hash).await?;
+        user.filter(|_| matches).ok_or_else(|| {
+            tracing::warn!("a login was refused: wrong user name or password");
+            bad_credentials()
+        })
     }
 
     fn now(&self) -> SystemTime {
@@ -230,10 +367,12 @@ impl Auth {
     fn tokens(
         &self,
         user_id: &str,
+        login_version: i64,
         refresh_token: String,
         refresh_expires_at: i64,
     ) -> Result<Tokens, Status> {
-        let (access_token, access_expires_at) = self.shared.access.make(user_id, self.now())?;
+        let (access_token, access_expires_at) =
+            self.shared.access.make(user_id, login_version, self.now())?;
         Ok(Tokens {
             access_token,
             access_expires_at: Some(access_expires_at.into()),
@@ -253,35 +392,10 @@ impl AuthService for Auth {
         if !(1..=MAX_USERNAME).contains(&username.chars().count()) {
             return Err(bad_field("username", "a user name has 1 to 64 characters"));
         }
-        if !(1..=MAX_PASSWORD).contains(&password.len()) {
-            return Err(bad_field("password", "a password has 1 to 1,024 bytes"));
-        }
-        let user = match self.shared.store.user_by_name(&username).await {
-            Ok(user) => Some(user),
-            Err(StoreError::NotFound) => None,
-            Err(error) => return Err(error.into()),
-        };
-        // An unknown user costs the same hash, so that the time tells nothing.
-        let hash = user.as_ref().map(|user| user.password_hash.clone());
-        let matches = self.shared.hasher.verify(password, hash).await?;
-        let Some(user) = user.filter(|_| matches) else {
-            tracing::warn!("a login was refused: wrong user name or password");
-            return Err(status(
-                Code::Unauthenticated,
-                reason::BAD_CREDENTIALS,
-                "wrong user name or password",
-                &[],
-            ));
-        };
-        let now = self.now();
-        let (secret, hash) = refresh_secret();
-        let expires_at = unix_ms(now + REFRESH_LIFETIME);
-        let record =
-            RefreshTokenRecord { hash, family: new_id(), user_id: user.id.clone(), expires_at };
-        self.shared.store.create_refresh_token(record, unix_ms(now)).await?;
+        let user = self.with_password(&username, password).await?;
+        let tokens = self.begin(&user).await?;
         tracing::info!(user = user.name, "logged in");
-        let tokens = self.tokens(&user.id, secret, expires_at)?;
-        Ok(Response::new(LoginResponse { tokens: Some(tokens), user: Some(message(user)) }))
+        Ok(Response::new(LoginResponse { tokens: Some(tokens), user: Some(users::message(user)) }))
     }
 
     async fn refresh(
@@ -293,7 +407,7 @@ impl AuthService for Auth {
             let message = "this login has ended; log in again";
             status(Code::Unauthenticated, reason::TOKEN_INVALID, message, &[])
         };
-        if old.is_empty() || old.len() > MAX_REFRESH {
+        if old.is_empty() || old.len() > MAX_SECRET {
             return Err(ended());
         }
         let now = self.now();
@@ -301,8 +415,8 @@ impl AuthService for Auth {
         let expires_at = unix_ms(now + REFRESH_LIFETIME);
         let old = sha256_hex(old.as_bytes());
         match self.shared.store.rotate_refresh_token(&old, &hash, expires_at, unix_ms(now)).await? {
-            Rotation::Rotated { user_id, .. } => {
-                let tokens = self.tokens(&user_id, secret, expires_at)?;
+            Rotation::Rotated { user_id, login_version, .. } => {
+                let tokens = self.tokens(&user_id, login_version, secret, expires_at)?;
                 Ok(Response::new(RefreshResponse { tokens: Some(tokens) }))
             }
             Rotation::Reused { family } => {
@@ -324,7 +438,7 @@ impl AuthService for Auth {
     ) -> Result<Response<LogoutResponse>, Status> {
         let principal = principal(&request)?;
         let token = request.into_inner().refresh_token;
-        if token.len() <= MAX_REFRESH {
+        if token.len() <= MAX_SECRET {
             let hash = sha256_hex(token.as_bytes());
             self.shared.store.revoke_refresh_family(&hash, &principal.user_id).await?;
         }
@@ -336,15 +450,80 @@ impl AuthService for Auth {
         request: Request<WhoAmIRequest>,
     ) -> Result<Response<WhoAmIResponse>, Status> {
         let principal = principal(&request)?;
+        let user = self.shared.store.user_by_id(&principal.user_id).await?;
+        let api_token = match &principal.credential {
+            Credential::Login { .. } => None,
+            Credential::ApiToken { hash, .. } => {
+                Some(api_tokens::message(self.shared.store.api_token(hash).await?))
+            }
+        };
         Ok(Response::new(WhoAmIResponse {
-            user: Some(User { id: principal.user_id, name: principal.name, role: principal.role }),
+            user: Some(users::message(user)),
             access_expires_at: Some(principal.expires_at.into()),
+            api_token,
         }))
+    }
+
+    async fn create_ticket(
+        &self,
+        request: Request<CreateTicketRequest>,
+    ) -> Result<Response<CreateTicketResponse>, Status> {
+        let bearer = request.metadata().get("authorization").and_then(|v| v.to_str().ok());
+        let bearer = bearer.ok_or_else(|| not_logged_in("log in first"))?;
+        let (ticket, ends) = self.shared.tickets.create(bearer, self.now());
+        Ok(Response::new(CreateTicketResponse { ticket, expires_at: Some(ends.into()) }))
+    }
+
+    async fn logout_everywhere(
+        &self,
+        request: Request<LogoutEverywhereRequest>,
+    ) -> Result<Response<LogoutEverywhereResponse>, Status> {
+        let principal = principal(&request)?;
+        principal.in_person()?;
+        self.shared.store.end_logins(&principal.user_id, None).await?;
+        self.rights_changed();
+        Ok(Response::new(LogoutEverywhereResponse {}))
+    }
+
+    async fn change_password(
+        &self,
+        request: Request<ChangePasswordRequest>,
+    ) -> Result<Response<ChangePasswordResponse>, Status> {
+        let principal = principal(&request)?;
+        principal.in_person()?;
+        let ChangePasswordRequest { old_password, new_password } = request.into_inner();
+        self.with_password(&principal.name, old_password).await?;
+        let hash = self.hash("new_password", new_password).await?;
+        let user = self.shared.store.end_logins(&principal.user_id, Some(hash)).await?;
+        self.rights_changed();
+        let tokens = Some(self.begin(&user).await?);
+        Ok(Response::new(ChangePasswordResponse { tokens }))
+    }
+
+    async fn sign_up(
+        &self,
+        request: Request<SignUpRequest>,
+    ) -> Result<Response<SignUpResponse>, Status> {
+        if !self.shared.allow_signup {
+            return Err(status(
+                Code::PermissionDenied,
+                reason::SIGNUP_OFF,
+                "nobody may sign up here; ask an admin for a user",
+                &[],
+            ));
+        }
+        let SignUpRequest { username, password } = request.into_inner();
+        names::user_name(&username)?;
+        let user = self.new_user(&username, self.hash("password", password).await?, Role::None);
+        self.shared.store.create_user(user.clone()).await?;
+        tracing::info!(user = user.name, "signed up");
+        let tokens = Some(self.begin(&user).await?);
+        Ok(Response::new(SignUpResponse { tokens, user: Some(users::message(user)) }))
     }
 }
 
 /// The caller, as the guard found him.
-fn principal<T>(request: &Request<T>) -> Result<Principal, Status> {
+pub(super) fn principal<T>(request: &Request<T>) -> Result<Principal, Status> {
     request.extensions().get().cloned().ok_or_else(|| not_logged_in("log in first"))
 }
 
@@ -352,8 +531,9 @@ fn not_logged_in(message: &str) -> Status {
     status(Code::Unauthenticated, reason::NOT_LOGGED_IN, message, &[])
 }
 
-fn message(user: UserRecord) -> User {
-    User { id: user.id, name: user.name, role: user.role }
+fn bad_credentials() -> Status {
+    let message = "wrong user name or password";
+    status(Code::Unauthenticated, reason::BAD_CREDENTIALS, message, &[])
 }
 
 /// A new refresh token and its hash.

@@ -30,6 +30,19 @@ pub fn agent_name(name: &str) -> Result<(), Status> {
     Ok(())
 }
 
+/// Checks a user's name: 1 to 64 of a-z, 0-9, '.', '_', '-', '@' and '+', beginning with a letter or digit.
+pub fn user_name(name: &str) -> Result<(), Status> {
+    let good = (1..=64).contains(&name.len())
+        && name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+        && name.chars().all(|c| is_plain(c) || matches!(c, '@' | '+'));
+    good.then_some(()).ok_or_else(|| {
+        bad_field(
+            "username",
+            "a user's name has 1 to 64 of a-z, 0-9, '.', '_', '-', '@' and '+' and begins with a letter or digit",
+        )
+    })
+}
+
 /// Checks a label's key: 1 to 63 of a-z, 0-9, '.', '_', '-', '/'.
 pub fn label_key(key: &str) -> Result<(), Status> {
     let good = (1..=63).contains(&key.len()) && key.chars().all(|c| is_plain(c) || c == '/');
@@ -75,6 +88,8 @@ fn is_plain(c: char) -> bool {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selector {
     parts: Vec<(String, Option<String>)>,
+    /// Of each of these one must match as well.
+    within: Vec<Vec<Selector>>,
 }
 
 impl Selector {
@@ -105,21 +120,31 @@ impl Selector {
                 Ok((key.to_owned(), value.map(str::to_owned)))
             })
             .collect::<Result<_, Status>>()?;
-        Ok(Self { parts })
+        Ok(Self { parts, within: Vec::new() })
+    }
+
+    /// This selector narrowed to what one of others selects; none of them select nothing.
+    pub fn and_any_of(mut self, others: Vec<Self>) -> Self {
+        if !others.iter().any(Self::is_empty) {
+            self.within.push(others);
+        }
+        self
     }
 
     /// Whether these labels are selected.
     pub fn matches(&self, labels: &HashMap<String, String>) -> bool {
-        self.parts.iter().all(|(key, wanted)| match (labels.get(key), wanted) {
+        let has = |(key, wanted): &(String, Option<String>)| match (labels.get(key), wanted) {
             (Some(has), Some(wanted)) => has.trim() == wanted,
             (Some(_), None) => true,
             (None, _) => false,
-        })
+        };
+        self.parts.iter().all(has)
+            && self.within.iter().all(|any| any.iter().any(|one| one.matches(labels)))
     }
 
     /// Whether everything is selected.
     pub fn is_empty(&self) -> bool {
-        self.parts.is_empty()
+        self.parts.is_empty() && self.within.is_empty()
     }
 }
 
@@ -158,6 +183,18 @@ mod tests {
             let err = agent_name(bad).unwrap_err();
             assert_eq!(reason_of(&err).as_deref(), Some("BAD_FIELD"), "{bad:?}");
             assert_eq!(metadata_of(&err, "field").as_deref(), Some("name"));
+        }
+    }
+
+    #[test]
+    fn user_names() {
+        for good in ["a", "ada", "7", "ada.l@example.com", "ci+web_1-x", &"x".repeat(64)] {
+            user_name(good).unwrap();
+        }
+        for bad in ["", "-a", "@a", "Ada", "a b", "a/b", "ä", "a\n", "\u{1b}[1m", &"x".repeat(65)]
+        {
+            let err = user_name(bad).unwrap_err();
+            assert_eq!(metadata_of(&err, "field").as_deref(), Some("username"), "{bad:?}");
         }
     }
 

@@ -1,38 +1,36 @@
-//! The users' port: guard, then either the forwarder or the controller's own services. What the policy says
-//! is audited is written down here.
+//! A user's call: limits, guard, then either the forwarder or the controller's own services. What the policy
+//! says is audited is written down here.
 
-use std::{convert::Infallible, sync::Arc};
+use std::sync::Arc;
 
 use dockctl_api::{
     error::{reason, status},
     policy::Method,
-    v1::{ServedBy, WithoutAgent},
+    v1::{RateClass, ServedBy, WithoutAgent},
 };
 use dockctl_link::{controller::listener::Peer, framing};
-use futures_util::stream;
-use http::{Method as HttpMethod, Request, Response, StatusCode, header, request::Parts};
-use http_body::Frame;
-use http_body_util::{BodyExt as _, Full, StreamBody};
-use hyper::body::Incoming;
+use http::{Request, Response, request::Parts};
+use http_body_util::{BodyExt as _, Full};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, body::Body, service::Routes};
 use tower::ServiceExt as _;
 
-use super::{at_end, calls::Calls};
+use super::{at_end, calls::Calls, ending, limits::Limiter, right::Right};
 use crate::{
     app::{
         audit::{self, Audit, Begun, Deed},
+        auth::{Auth, Principal},
         local,
         names::Selector,
     },
     error,
     fleet::{
         fanout::Fanout,
-        forward::{self, Caller},
+        forward::{self, Caller, Opening},
         registry::Registry,
     },
-    guard::{Guard, Pass, Refusal},
+    guard::{self, Guard, Pass, Refusal},
 };
 
 /// Unary calls under way at once; beyond it callers are told to wait.
@@ -41,8 +39,12 @@ pub const MAX_UNARY: usize = 4_096;
 /// What answers users; cheap to clone.
 #[derive(Clone)]
 pub struct Api {
+    /// How much each caller may ask.
+    pub limits: Limiter,
     /// Who may.
     pub guard: Guard,
+    /// Whether he still may.
+    pub auth: Auth,
     /// What was done.
     pub audit: Audit,
     /// How calls end and how long they take.
@@ -58,108 +60,162 @@ pub struct Api {
 }
 
 impl Api {
-    /// Answers one request.
-    pub async fn serve(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    /// Answers one gRPC request.
+    pub async fn call(self, request: Request<Body>) -> Response<Body> {
         let call = self.calls.begin(request.uri().path());
-        let answer = self.answer(request.map(Body::new)).await;
-        Ok(call.answered(answer.unwrap_or_else(|status| error::response(&status))))
+        let answer = self.answer(request).await;
+        call.answered(answer.unwrap_or_else(|status| error::response(&status)))
     }
 
     async fn answer(self, request: Request<Body>) -> Result<Response<Body>, Status> {
         let (mut head, body) = request.into_parts();
-        let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
-        if head.method != HttpMethod::POST {
-            return Ok(error::plain(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "gRPC calls are POST requests\n",
-            ));
-        }
-        if !content_type
-            .is_some_and(|t| t == "application/grpc" || t.starts_with("application/grpc+"))
-        {
-            let message = "this port speaks gRPC: content-type application/grpc\n";
-            return Ok(error::plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
-        }
         let path = head.uri.path().to_owned();
-        let peer = head.extensions.get::<Arc<Peer>>();
-        let mut deed = Deed {
-            address: peer.map(|peer| peer.address.to_string()).unwrap_or_default(),
-            method: path.clone(),
-            ..Default::default()
-        };
+        let class = self.guard.method(&path).map_or(RateClass::Read, |m| m.policy.rate_class());
+        let mut deed = Deed { method: path.clone(), ..Default::default() };
+        if let Some(peer) = head.extensions.get::<Arc<Peer>>() {
+            let client = self.limits.client(peer.address.ip(), &head.headers);
+            deed.address = match client == peer.address.ip() {
+                true => peer.address.to_string(),
+                false => client.to_string(),
+            };
+            if !path.starts_with(guard::HEALTH) {
+                self.limits.address(class, client)?;
+            }
+        }
         let Pass { method, principal } = match self.guard.check(&path, &head.headers).await {
             Ok(pass) => pass,
             Err(Refusal { status, denied: None }) => return Err(status),
             Err(Refusal { status, denied: Some((method, principal)) }) => {
-                if method.policy.audited {
-                    deed.principal = principal.name;
-                    self.audit.denied(deed, &status).await;
-                }
-                return Err(status);
+                deed.principal = principal.name;
+                return Err(self.denied(&method, deed, status).await);
             }
         };
-        let caller = principal.as_ref().map(Caller::from);
-        deed.principal = caller.as_ref().map(|caller| caller.name.clone()).unwrap_or_default();
-        if let Some(principal) = principal {
-            head.extensions.insert(principal);
+        if let Some(principal) = &principal {
+            self.limits.principal(class, principal.id())?;
+            deed.principal.clone_from(&principal.name);
+            head.extensions.insert(principal.clone());
         }
         let Some(method) = method else {
             let response = self.local(Request::from_parts(head, body)).await?;
-            return Ok(response.map(|body| until_drained(body, self.draining)));
+            let drained = self.drained();
+            return Ok(response.map(|body| ending::until(body, drained, ())));
         };
 
-        let permit = match method.server_streaming || method.client_streaming {
-            true => None,
-            false => Some(self.unary.clone().try_acquire_owned().map_err(|_| {
-                let message = "too many calls are under way; try again in a moment";
-                status(Code::ResourceExhausted, reason::TOO_MANY, message, &[])
-            })?),
-        };
-        let mut begun = None;
-        let response = if method.policy.served_by() == ServedBy::Controller {
-            match method.policy.audited {
-                true => self.local_audited(head, body, &method, deed).await,
-                false => self.local(Request::from_parts(head, body)).await,
+        // Either is held as long as the call goes on.
+        let (mut unary, mut stream) = (None, None);
+        match (method.server_streaming || method.client_streaming, &principal) {
+            (true, Some(principal)) => stream = Some(self.limits.stream(principal.id())?),
+            (true, None) => {}
+            (false, _) => {
+                unary = Some(self.unary.clone().try_acquire_owned().map_err(|_| {
+                    let message = "too many calls are under way; try again in a moment";
+                    status(Code::ResourceExhausted, reason::TOO_MANY, message, &[])
+                })?);
             }
-        } else {
-            let caller = caller.unwrap_or_default();
-            let opening = forward::open(&method, body).await?;
-            let without = method.policy.without_agent();
-            let target = forward::target(&opening.message, without != WithoutAgent::Unspecified)?;
-            match (target.agent.is_empty(), without) {
-                (false, _) => {
-                    deed.target = audit::target(&method, &opening.message);
-                    let spec = forward::spec(&method, opening, &head.headers, &caller)?;
-                    if method.policy.audited {
-                        deed.agent.clone_from(&target.agent);
-                        begun = Some(self.audit.begin(deed).await);
+        }
+        let mut agent = String::new();
+        let response = match (method.policy.served_by(), &principal) {
+            (ServedBy::Agent, Some(principal)) => {
+                let opening = forward::open(&method, body).await?;
+                let without = method.policy.without_agent();
+                let with_selector = without != WithoutAgent::Unspecified;
+                let target = forward::target(&opening.message, with_selector)?;
+                agent = target.agent;
+                match agent.as_str() {
+                    "" => {
+                        self.whole_fleet(&method, principal, opening, head, &target.selector).await
                     }
-                    forward::forward(&self.registry, &target.agent, spec).await
-                }
-                (true, WithoutAgent::Unspecified) => Err(forward::agent_required()),
-                (true, without) => {
-                    let call = Fanout {
-                        registry: self.registry.clone(),
-                        selector: Selector::parse(&target.selector)?,
-                        message: opening.message,
-                        headers: head.headers,
-                        method,
-                        caller,
-                    };
-                    match without {
-                        WithoutAgent::Merged => call.start(),
-                        _ => local::answer(call).await,
-                    }
+                    agent => self.forward(&method, principal, opening, &head, agent, deed).await,
                 }
             }
+            _ if method.policy.audited => self.local_audited(head, body, &method, deed).await,
+            _ => self.local(Request::from_parts(head, body)).await,
+        }?;
+        drop(unary);
+        let drained = self.drained();
+        Ok(match (stream, principal) {
+            (Some(open), Some(principal)) => {
+                let Self { auth, registry, .. } = self;
+                let right = Right { auth, registry, method, principal, agent };
+                let over = async move {
+                    tokio::select! {
+                        status = right.lost() => status,
+                        status = drained => status,
+                    }
+                };
+                response.map(|body| ending::until(body, over, open))
+            }
+            _ => response,
+        })
+    }
+
+    /// Sends a call to one agent.
+    async fn forward(
+        &self,
+        method: &Method,
+        principal: &Principal,
+        opening: Opening,
+        head: &Parts,
+        agent: &str,
+        mut deed: Deed,
+    ) -> Result<Response<Body>, Status> {
+        agent.clone_into(&mut deed.agent);
+        deed.target = audit::target(method, &opening.message);
+        let check = |labels: &_| guard::check_agent(method, principal, agent, labels);
+        if let Ok(Err(status)) = self.registry.with_labels(agent, check) {
+            return Err(self.denied(method, deed, status).await);
+        }
+        let spec = forward::spec(method, opening, &head.headers, &Caller::from(principal))?;
+        if !method.policy.audited {
+            return forward::forward(&self.registry, agent, spec).await;
+        }
+        let begun = self.audit.begin(deed).await;
+        ended(begun, forward::forward(&self.registry, agent, spec).await)
+    }
+
+    /// Answers a call that names no agent, for all that the caller may see.
+    async fn whole_fleet(
+        &self,
+        method: &Arc<Method>,
+        principal: &Principal,
+        opening: Opening,
+        head: Parts,
+        selector: &str,
+    ) -> Result<Response<Body>, Status> {
+        let without = method.policy.without_agent();
+        if without == WithoutAgent::Unspecified {
+            return Err(forward::agent_required());
+        }
+        let selector = Selector::parse(selector)?;
+        let call = Fanout {
+            registry: self.registry.clone(),
+            selector: principal.authority.within(method.policy.role(), selector),
+            message: opening.message,
+            headers: head.headers,
+            method: method.clone(),
+            caller: Caller::from(principal),
         };
-        let response = response.map(|response| match permit {
-            Some(_) => response,
-            None => response.map(|body| until_drained(body, self.draining)),
-        });
-        match begun {
-            Some(begun) => ended(begun, response),
-            None => response,
+        match without {
+            WithoutAgent::Merged => call.start(),
+            _ => local::answer(call).await,
+        }
+    }
+
+    /// Writes down that somebody was refused what is audited.
+    async fn denied(&self, method: &Method, deed: Deed, status: Status) -> Status {
+        if method.policy.audited {
+            self.audit.denied(deed, &status).await;
+        }
+        status
+    }
+
+    /// Resolves when streams must end because the controller stops: UNAVAILABLE, reason DRAINING.
+    fn drained(&self) -> impl Future<Output = Status> + Send + use<> {
+        let draining = self.draining.clone();
+        async move {
+            draining.cancelled().await;
+            let message = "the controller is stopping; ask again in a moment";
+            status(Code::Unavailable, reason::DRAINING, message, &[])
         }
     }
 
@@ -174,6 +230,9 @@ impl Api {
         let message = forward::open(method, body).await?.message;
         let of_agent = forward::target(&message, false)?.agent;
         deed.target = audit::target(method, &message);
+        if method.policy.rate_class() == RateClass::Auth && method.policy.is_public {
+            self.limits.account(&deed.target)?;
+        }
         if method.has_agent {
             deed.agent = of_agent;
         }
@@ -205,21 +264,4 @@ fn ended(
 ) -> Result<Response<Body>, Status> {
     let response = response.inspect_err(|status| begun.end(&framing::end_of(status)))?;
     Ok(response.map(|body| at_end(body, move |end| begun.end(end))))
-}
-
-/// Ends a stream with UNAVAILABLE, reason DRAINING, when the controller stops.
-fn until_drained(body: Body, draining: CancellationToken) -> Body {
-    let frames = stream::unfold(Some((body, draining)), |state| async move {
-        let (mut body, draining) = state?;
-        tokio::select! {
-            frame = body.frame() => frame.map(|frame| (frame, Some((body, draining)))),
-            () = draining.cancelled() => {
-                let message = "the controller is stopping; ask again in a moment";
-                let stopping = status(Code::Unavailable, reason::DRAINING, message, &[]);
-                let trailers = framing::trailers(&framing::end_of(&stopping));
-                Some((Ok(Frame::trailers(trailers)), None))
-            }
-        }
-    });
-    Body::new(StreamBody::new(frames))
 }

@@ -15,7 +15,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::api::MAX_UNARY;
+use super::{api::MAX_UNARY, pages::Pages};
 use crate::{fleet::registry::Registry, store};
 
 /// Upper bounds of the histograms, seconds.
@@ -60,8 +60,10 @@ pub struct Metrics {
     pub recorder: PrometheusHandle,
     /// The live fleet.
     pub registry: Registry,
-    /// The store, asked by `/readyz`.
+    /// The store.
     pub store: store::Handle,
+    /// Knows whether the controller is ready.
+    pub pages: Pages,
     /// A permit for each unary call under way.
     pub unary: Arc<Semaphore>,
     /// What the ports carry, by their names.
@@ -128,10 +130,5 @@ async fn metrics(State(this): State<Metrics>) -> String {
 }
 
 async fn ready(State(this): State<Metrics>) -> (StatusCode, String) {
-    match this.store.has_users().await {
-        Ok(_) => (StatusCode::OK, "ready\n".to_owned()),
-        Err(error) => {
-            (StatusCode::SERVICE_UNAVAILABLE, format!("the store does not answer: {error}\n"))
-        }
-    }
+    this.pages.ready().await
 }

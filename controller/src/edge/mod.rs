@@ -3,7 +3,16 @@
 
 pub mod api;
 pub mod calls;
+mod ending;
+pub mod gateway;
+pub mod json;
+pub mod limits;
 pub mod metrics;
+pub mod openapi;
+pub mod origin;
+pub mod pages;
+mod right;
+mod socket;
 
 use dockctl_api::link::v1::End;
 use dockctl_link::framing;

@@ -485,6 +485,17 @@ impl Registry {
             || self.read().agents.get(id).is_some_and(|e| selector.matches(&e.record.labels))
     }
 
+    /// Looks at the labels of one agent by name or id. Errors: AGENT_NOT_FOUND.
+    pub fn with_labels<T>(
+        &self,
+        name_or_id: &str,
+        look: impl FnOnce(&HashMap<String, String>) -> T,
+    ) -> Result<T, Status> {
+        let fleet = self.read();
+        let entry = fleet.find(name_or_id).ok_or_else(|| not_found(name_or_id))?;
+        Ok(look(&entry.record.labels))
+    }
+
     /// Visits the selected agents in the order of their names, beginning with the name `from`, until the
     /// visitor has enough.
     pub fn visit(
@@ -554,7 +565,8 @@ impl Fleet {
     }
 }
 
-fn not_found(agent: &str) -> Status {
+/// The status for an agent that is not there.
+pub fn not_found(agent: &str) -> Status {
     let message = format!("no agent is called {agent:?}");
     status(Code::NotFound, reason::AGENT_NOT_FOUND, message, &[("agent", agent)])
 }

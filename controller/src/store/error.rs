@@ -17,6 +17,9 @@ pub enum StoreError {
         /// What is taken: "name", "key" or "id".
         what: &'static str,
     },
+    /// Nobody would be admin any more.
+    #[error("this is the last admin")]
+    LastAdmin,
     /// The database did not answer or could not write. The source is for the log.
     #[error("the database is not available")]
     Unavailable(#[source] Arc<dyn std::error::Error + Send + Sync>),
@@ -40,6 +43,12 @@ impl From<StoreError> for Status {
                 reason::NAME_TAKEN,
                 format!("another one has the same {what}"),
                 &[("what", what)],
+            ),
+            StoreError::LastAdmin => status(
+                Code::FailedPrecondition,
+                reason::LAST_ADMIN,
+                "this is the last admin; make another one first",
+                &[],
             ),
             StoreError::Unavailable(source) => {
                 tracing::error!(error = %source, "the database is not available");

@@ -10,6 +10,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
+use dockctl_api::v1::Role;
 
 mod audit;
 mod error;
@@ -47,10 +48,54 @@ pub struct UserRecord {
     pub name: String,
     /// PHC string, argon2id.
     pub password_hash: String,
-    /// The role: "admin".
-    pub role: String,
+    /// The role for the whole fleet.
+    pub role: Role,
     /// Unix milliseconds.
     pub created_at: i64,
+    /// Counts up when all logins end: access tokens say which it was when they were made.
+    pub login_version: i64,
+    /// Oldest first.
+    pub grants: Vec<GrantRecord>,
+}
+
+/// A role of a user's on some agents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrantRecord {
+    /// Never reused.
+    pub id: String,
+    /// What may be done there.
+    pub role: Role,
+    /// Which agents, as it was written.
+    pub selector: String,
+    /// Unix milliseconds.
+    pub created_at: i64,
+    /// The name of who made it.
+    pub created_by: String,
+}
+
+/// A token that a script carries instead of a login.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiTokenRecord {
+    /// Not secret, never reused.
+    pub id: String,
+    /// Of the token's secret.
+    pub hash: Hash,
+    /// Whose it is.
+    pub user_id: String,
+    /// The owner's name; not stored with the token.
+    pub username: String,
+    /// Unique among the owner's.
+    pub name: String,
+    /// What it may do at most.
+    pub role: Role,
+    /// On which agents, as it was written; empty for all.
+    pub selector: String,
+    /// Unix milliseconds.
+    pub created_at: i64,
+    /// Unix milliseconds.
+    pub expires_at: i64,
+    /// Unix milliseconds; None where it never was.
+    pub last_used_at: Option<i64>,
 }
 
 /// One refresh token. Those that were rotated out of one login are a family.
@@ -73,6 +118,8 @@ pub enum Rotation {
     Rotated {
         /// Whose it is.
         user_id: String,
+        /// The version of his logins.
+        login_version: i64,
         /// The login that it belongs to.
         family: String,
     },
@@ -223,13 +270,55 @@ pub trait Store: Send + Sync + 'static {
     async fn user_by_id(&self, id: &str) -> Result<UserRecord, StoreError>;
     /// Whether there is any user.
     async fn has_users(&self) -> Result<bool, StoreError>;
-    /// Removes a user and his logins. [`StoreError::NotFound`] if there is none.
+    /// All users, ordered by name.
+    async fn list_users(&self) -> Result<Vec<UserRecord>, StoreError>;
+    /// Gives a user another role. [`StoreError::NotFound`], or [`StoreError::LastAdmin`] if there would be
+    /// no admin any more.
+    async fn update_user_role(&self, id: &str, role: Role) -> Result<UserRecord, StoreError>;
+    /// Ends all logins of a user and gives him another password where there is one.
+    /// [`StoreError::NotFound`] if there is no such user.
+    async fn end_logins(
+        &self,
+        id: &str,
+        password_hash: Option<String>,
+    ) -> Result<UserRecord, StoreError>;
+    /// Removes a user, his logins, grants and API tokens. [`StoreError::NotFound`] if there is none,
+    /// [`StoreError::LastAdmin`] for the last admin.
     async fn delete_user(&self, id: &str) -> Result<(), StoreError>;
+    /// Adds a grant. [`StoreError::NotFound`] if there is no such user, [`StoreError::Conflict`] if he has
+    /// it already.
+    async fn create_grant(
+        &self,
+        user_id: &str,
+        grant: GrantRecord,
+    ) -> Result<UserRecord, StoreError>;
+    /// Removes a grant of a user's. [`StoreError::NotFound`] if he has no such grant.
+    async fn delete_grant(&self, user_id: &str, id: &str) -> Result<UserRecord, StoreError>;
+
+    /// Stores an API token, and forgets those that expired over a day ago. [`StoreError::Conflict`] if its
+    /// owner has one of that name.
+    async fn create_api_token(&self, token: ApiTokenRecord) -> Result<(), StoreError>;
+    /// The API token with a secret of this hash. [`StoreError::NotFound`] if there is none.
+    async fn api_token(&self, hash: &str) -> Result<ApiTokenRecord, StoreError>;
+    /// The API tokens of one user or, with none named, of all, ordered by owner and name, without those
+    /// that expired over a day ago.
+    async fn list_api_tokens(
+        &self,
+        user_id: Option<&str>,
+        now: i64,
+    ) -> Result<Vec<ApiTokenRecord>, StoreError>;
+    /// Removes the API token with an id. [`StoreError::NotFound`] if there is none.
+    async fn delete_api_token(&self, id: &str) -> Result<(), StoreError>;
+    /// Moves `last_used_at` of an API token forward; an unknown one is no error.
+    async fn touch_api_token(&self, id: &str, at: i64) -> Result<(), StoreError>;
 
     /// Stores the first refresh token of a login, and forgets tokens that expired over a day ago.
+    /// [`StoreError::NotFound`] if the user's logins have ended since his record with this `login_version`
+    /// was read, or he is no more.
     async fn create_refresh_token(
         &self,
         token: RefreshTokenRecord,
+        login_version: i64,
         now: i64,
     ) -> Result<(), StoreError>;
     /// Uses up `old` and stores `new` in its family; a second use of `old` kills the family instead,

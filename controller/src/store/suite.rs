@@ -5,6 +5,8 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::*;
 
+mod people;
+
 /// Unix milliseconds at which the suite begins.
 const NOW: i64 = 1_763_800_000_000;
 const MINUTE: i64 = 60_000;
@@ -21,6 +23,7 @@ where
     a_refresh_token_used_twice_kills_its_family(&*make().await).await;
     refresh_tokens_expire_and_are_forgotten(&*make().await).await;
     logout_ends_only_that_login(&*make().await).await;
+    people::run_all(&make).await;
     join_tokens_are_listed_and_deleted(&*make().await).await;
     enrolment_takes_a_use_and_merges_labels(&*make().await).await;
     enrolment_is_refused_and_stores_nothing(&*make().await).await;
@@ -51,8 +54,10 @@ pub(super) fn user(name: &str) -> UserRecord {
         id: format!("id-{name}"),
         name: name.to_owned(),
         password_hash: "$argon2id$".to_owned(),
-        role: "admin".to_owned(),
+        role: Role::Viewer,
         created_at: NOW,
+        login_version: 1,
+        grants: Vec::new(),
     }
 }
 
@@ -120,7 +125,7 @@ async fn users_are_unique_and_can_be_deleted(store: &dyn Store) {
     let refused = store.create_user(same_id).await.unwrap_err();
     assert!(matches!(refused, StoreError::Conflict { what: "id" }), "{refused:?}");
 
-    store.create_refresh_token(refresh("r1", "f", "ada"), NOW).await.unwrap();
+    store.create_refresh_token(refresh("r1", "f", "ada"), 1, NOW).await.unwrap();
     store.delete_user("id-ada").await.unwrap();
     assert!(matches!(store.user_by_id("id-ada").await, Err(StoreError::NotFound)));
     assert!(matches!(store.user_by_name("ada").await, Err(StoreError::NotFound)));
@@ -128,17 +133,21 @@ async fn users_are_unique_and_can_be_deleted(store: &dyn Store) {
     let rotation =
         store.rotate_refresh_token(&hash("r1"), &hash("r2"), NOW + DAY, NOW).await.unwrap();
     assert_eq!(rotation, Rotation::Unknown, "a deleted user's logins are gone");
-    let orphan = store.create_refresh_token(refresh("r3", "f", "ada"), NOW).await.unwrap_err();
+    let orphan = store.create_refresh_token(refresh("r3", "f", "ada"), 1, NOW).await.unwrap_err();
     assert!(matches!(orphan, StoreError::NotFound), "{orphan:?}");
 }
 
 async fn refresh_tokens_rotate(store: &dyn Store) {
     store.create_user(user("ada")).await.unwrap();
-    store.create_refresh_token(refresh("r0", "f", "ada"), NOW).await.unwrap();
+    store.create_refresh_token(refresh("r0", "f", "ada"), 1, NOW).await.unwrap();
     for i in 0..5 {
         let (old, new) = (hash(&format!("r{i}")), hash(&format!("r{}", i + 1)));
         let rotation = store.rotate_refresh_token(&old, &new, NOW + DAY, NOW).await.unwrap();
-        let expected = Rotation::Rotated { user_id: "id-ada".to_owned(), family: "f".to_owned() };
+        let expected = Rotation::Rotated {
+            user_id: "id-ada".to_owned(),
+            login_version: 1,
+            family: "f".to_owned(),
+        };
         assert_eq!(rotation, expected);
     }
     let rotation = store.rotate_refresh_token(&hash("x"), &hash("y"), NOW + DAY, NOW).await;
@@ -147,8 +156,8 @@ async fn refresh_tokens_rotate(store: &dyn Store) {
 
 async fn a_refresh_token_used_twice_kills_its_family(store: &dyn Store) {
     store.create_user(user("ada")).await.unwrap();
-    store.create_refresh_token(refresh("r0", "f", "ada"), NOW).await.unwrap();
-    store.create_refresh_token(refresh("other", "g", "ada"), NOW).await.unwrap();
+    store.create_refresh_token(refresh("r0", "f", "ada"), 1, NOW).await.unwrap();
+    store.create_refresh_token(refresh("other", "g", "ada"), 1, NOW).await.unwrap();
     store.rotate_refresh_token(&hash("r0"), &hash("r1"), NOW + DAY, NOW).await.unwrap();
 
     let dead = Rotation::Reused { family: "f".to_owned() };
@@ -164,7 +173,7 @@ async fn a_refresh_token_used_twice_kills_its_family(store: &dyn Store) {
 
 async fn refresh_tokens_expire_and_are_forgotten(store: &dyn Store) {
     store.create_user(user("ada")).await.unwrap();
-    store.create_refresh_token(refresh("r0", "f", "ada"), NOW).await.unwrap();
+    store.create_refresh_token(refresh("r0", "f", "ada"), 1, NOW).await.unwrap();
     let later = NOW + 30 * DAY;
     let rotation = store.rotate_refresh_token(&hash("r0"), &hash("r1"), later + DAY, later).await;
     assert_eq!(rotation.unwrap(), Rotation::Expired);
@@ -173,7 +182,7 @@ async fn refresh_tokens_expire_and_are_forgotten(store: &dyn Store) {
 
     let much_later = later + 2 * DAY;
     let fresh = RefreshTokenRecord { expires_at: much_later + DAY, ..refresh("fresh", "g", "ada") };
-    store.create_refresh_token(fresh, much_later).await.unwrap();
+    store.create_refresh_token(fresh, 1, much_later).await.unwrap();
     let rotation =
         store.rotate_refresh_token(&hash("r0"), &hash("x"), much_later, much_later).await;
     assert_eq!(rotation.unwrap(), Rotation::Unknown);
@@ -182,8 +191,8 @@ async fn refresh_tokens_expire_and_are_forgotten(store: &dyn Store) {
 async fn logout_ends_only_that_login(store: &dyn Store) {
     store.create_user(user("ada")).await.unwrap();
     store.create_user(user("bob")).await.unwrap();
-    store.create_refresh_token(refresh("r0", "f", "ada"), NOW).await.unwrap();
-    store.create_refresh_token(refresh("other", "g", "ada"), NOW).await.unwrap();
+    store.create_refresh_token(refresh("r0", "f", "ada"), 1, NOW).await.unwrap();
+    store.create_refresh_token(refresh("other", "g", "ada"), 1, NOW).await.unwrap();
     store.rotate_refresh_token(&hash("r0"), &hash("r1"), NOW + DAY, NOW).await.unwrap();
 
     store.revoke_refresh_family(&hash("other"), "id-bob").await.unwrap();

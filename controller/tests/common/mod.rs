@@ -6,6 +6,8 @@
 pub mod lies;
 pub mod raw;
 
+pub mod web;
+
 use std::{
     collections::HashMap,
     net::SocketAddr,
@@ -20,12 +22,16 @@ use dockctl_api::{
     link::v1::{Certificate, EnrollRequest, Inventory, connect_request::Frame as Up},
     tls::{ClientIdentity, Trust, client_config},
     v1::{
-        agent_service_client::AgentServiceClient, auth_service_client::AuthServiceClient,
-        container_service_client::ContainerServiceClient, image_service_client::ImageServiceClient,
-        system_service_client::SystemServiceClient, *,
+        agent_service_client::AgentServiceClient, api_token_service_client::ApiTokenServiceClient,
+        auth_service_client::AuthServiceClient, container_service_client::ContainerServiceClient,
+        image_service_client::ImageServiceClient, system_service_client::SystemServiceClient,
+        user_service_client::UserServiceClient, *,
     },
 };
-use dockctl_controller::run::{Controller, Options};
+use dockctl_controller::{
+    edge::limits::Limits,
+    run::{Controller, Options},
+};
 use dockctl_link::{
     agent::{self, Connector, HostResult, Status as LinkStatus, Updates},
     channel::Channel,
@@ -43,6 +49,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request as Call, Status, metadata::MetadataValue, service::Routes};
 
 pub const LIMIT: Duration = Duration::from_secs(30);
+/// Tests ask much in little time; those of the limits set their own.
+pub const NO_LIMITS: Limits =
+    Limits { auth: 0, action: 0, read: 0, streams: 0, trusted_proxies: Vec::new() };
 pub const PASSWORD: &str = "correct horse battery";
 
 pub struct World {
@@ -61,7 +70,7 @@ impl Drop for World {
     }
 }
 
-fn any() -> SocketAddr {
+pub fn any() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
 }
 
@@ -72,16 +81,29 @@ impl World {
 
     /// A controller on this directory, with this agents' port and certificate lifetime.
     pub async fn at(dir: Arc<TempDir>, agent_listen: SocketAddr, certificates: Duration) -> Self {
-        let options = Options {
+        Self::with(dir, |options| Options {
+            agent_listen,
+            certificate_lifetime: certificates,
+            ..options
+        })
+        .await
+    }
+
+    /// A controller on this directory, with other options than usual.
+    pub async fn with(dir: Arc<TempDir>, change: impl FnOnce(Options) -> Options) -> Self {
+        let options = change(Options {
             data_dir: dir.path().to_owned(),
             listen: any(),
-            agent_listen,
+            agent_listen: any(),
             metrics_listen: any(),
             names: Vec::new(),
             heartbeat: Duration::from_secs(1),
-            certificate_lifetime: certificates,
+            certificate_lifetime: Duration::from_secs(24 * 3_600),
             admin_password: Some(PASSWORD.to_owned()),
-        };
+            allow_signup: false,
+            limits: NO_LIMITS,
+            allow_origins: vec!["https://ops.example".to_owned()],
+        });
         let controller = Controller::open(options).await.unwrap();
         let stop = CancellationToken::new();
         Self {
@@ -111,6 +133,12 @@ impl World {
         let login = LoginRequest { username: name.into(), password: PASSWORD.into() };
         let tokens = auth.login(login).await.unwrap().into_inner().tokens.unwrap();
         User { channel, token: tokens.access_token, refresh: tokens.refresh_token }
+    }
+
+    /// A new user with a role for the whole fleet, logged in.
+    pub async fn user_with(&self, name: &str, role: Role) -> User {
+        self.user().await.create_user(name, role).await;
+        self.user_called(name).await
     }
 
     pub async fn token(&self, max_uses: u32) -> String {
@@ -153,6 +181,44 @@ impl User {
     }
     pub fn auth(&self) -> AuthServiceClient<Channel> {
         AuthServiceClient::with_origin(self.channel.clone(), self.channel.origin.clone())
+    }
+
+    pub fn users(&self) -> UserServiceClient<Channel> {
+        UserServiceClient::with_origin(self.channel.clone(), self.channel.origin.clone())
+    }
+    pub fn api_tokens(&self) -> ApiTokenServiceClient<Channel> {
+        ApiTokenServiceClient::with_origin(self.channel.clone(), self.channel.origin.clone())
+    }
+
+    /// The same connection with another token.
+    pub fn with_token(&self, token: String) -> User {
+        User { channel: self.channel.clone(), token, refresh: String::new() }
+    }
+
+    pub async fn create_user(&self, name: &str, role: Role) {
+        let request = CreateUserRequest {
+            username: name.into(),
+            password: PASSWORD.into(),
+            role: role.into(),
+        };
+        self.users().create_user(self.call(request)).await.unwrap();
+    }
+
+    /// Grants a role and returns the grant's id.
+    pub async fn grant(&self, name: &str, role: Role, selector: &str) -> String {
+        let request = GrantRoleRequest {
+            username: name.into(),
+            role: role.into(),
+            selector: selector.into(),
+        };
+        let user = self.users().grant_role(self.call(request)).await.unwrap().into_inner().user;
+        user.unwrap().grants.last().unwrap().id.clone()
+    }
+
+    pub async fn label(&self, agent: &str, key: &str, value: &str) {
+        let set = HashMap::from([(key.to_owned(), value.to_owned())]);
+        let request = UpdateAgentLabelsRequest { agent: agent.into(), set, remove: Vec::new() };
+        self.agents().update_agent_labels(self.call(request)).await.unwrap();
     }
 
     pub async fn agent(&self, name: &str) -> Result<Agent, Status> {

@@ -4,7 +4,10 @@ use std::io::{self, BufRead};
 
 use dockctl_api::{
     tls::Trust,
-    v1::{LoginRequest, LogoutRequest, WhoAmIRequest, auth_service_client::AuthServiceClient},
+    v1::{
+        LoginRequest, LogoutEverywhereRequest, LogoutRequest, WhoAmIRequest,
+        auth_service_client::AuthServiceClient,
+    },
 };
 
 use super::Ctx;
@@ -30,10 +33,15 @@ pub(crate) async fn login(ctx: &Ctx, args: args::Login) -> Result<()> {
     let path = ctx.session.path()?;
     let trusted = trusted(ctx, &endpoint).await?;
     // Before the password is asked for: a controller that is not there, or is another, gets none.
-    let connecting = trust::connect(&endpoint, trusted.clone(), ctx.session.connect_within());
-    let connected = ctx.wait("connecting", connecting).await?;
+    let connect = || trust::connect(&endpoint, trusted.clone(), ctx.session.connect_within());
+    let mut connected = ctx.wait("connecting", connect()).await?;
     let username = username(ctx, args.username)?;
     let password = password(ctx, args.password_stdin, &username)?;
+    // A controller does not wait long for who types slowly.
+    tokio::task::yield_now().await;
+    if connected.channel.is_closed() {
+        connected = ctx.wait("connecting", connect()).await?;
+    }
 
     let request = LoginRequest { username, password };
     let patience = ctx.session.patience(PATIENCE);
@@ -49,19 +57,24 @@ pub(crate) async fn login(ctx: &Ctx, args: args::Login) -> Result<()> {
     };
     let ca = trusted.as_ref().and_then(|t| trust::trusted_ca(t, &connected.chain));
     login.set_ca(ca.as_deref());
-    session::keep_tokens(&mut login, answer.tokens)?;
-    let _lock = config::lock(path).await?;
-    config::write(path, Some(&login))?;
+    let login = session::keep(path, login, answer.tokens).await?;
     ctx.term.notice(&format!("logged in to {} as {}", login.url, login.username));
     Ok(())
 }
 
 /// `dockctl logout`: ends the login at the controller and forgets it here, reachable or not.
-pub(crate) async fn logout(ctx: &Ctx) -> Result<()> {
+pub(crate) async fn logout(ctx: &Ctx, everywhere: bool) -> Result<()> {
     let Some(login) = ctx.session.login().await.filter(|l| !l.refresh_token.is_empty()) else {
         ctx.term.notice("not logged in");
         return Ok(());
     };
+    if everywhere {
+        // Not forgotten here unless it has worked: the others go on otherwise.
+        let call = ctx.session.ask(|channel| async move {
+            AuthServiceClient::new(channel).logout_everywhere(LogoutEverywhereRequest {}).await
+        });
+        ctx.wait("ending all logins", call).await?;
+    }
     let call = ctx.session.ask(|channel| {
         let request = LogoutRequest { refresh_token: login.refresh_token.clone() };
         async move { AuthServiceClient::new(channel).logout(request).await }
@@ -97,10 +110,14 @@ pub(crate) async fn whoami(ctx: &Ctx) -> Result<()> {
     ctx.show("WhoAmIResponse", &answer, || {
         let user = answer.user.clone().unwrap_or_default();
         let left = answer.access_expires_at.map_or(0, |t| t.seconds.saturating_sub(moment::now()));
+        let (of, token) = match &answer.api_token {
+            Some(token) => (token.role(), format!("API token {}", clean(&token.name))),
+            None => (user.role(), "access token".to_owned()),
+        };
         format!(
-            "{} ({}) at {url}; access token ends in {}\n",
+            "{} ({}) at {url}; {token} ends in {}\n",
             clean(&user.name),
-            clean(&user.role),
+            of.word(),
             human::short_span(left)
         )
     })
@@ -147,7 +164,21 @@ fn username(ctx: &Ctx, given: Option<String>) -> Result<String> {
         .ok_or_else(|| Error::usage("login needs a user name").hint("pass --username USER"))
 }
 
-fn password(ctx: &Ctx, from_stdin: bool, username: &str) -> Result<String> {
+/// A password that somebody is to have; asked for twice, where it is typed unseen.
+pub(crate) fn new_password(ctx: &Ctx, from_stdin: bool, username: &str) -> Result<String> {
+    if from_stdin || !ctx.term.input {
+        return password(ctx, from_stdin, username);
+    }
+    let new = rpassword::prompt_password(format!("New password of {}: ", clean(username)))?;
+    let again = rpassword::prompt_password("Once more: ")?;
+    match (new.is_empty(), new == again) {
+        (true, _) => Err(Error::usage("the password is empty")),
+        (_, false) => Err(Error::usage("the two are not the same; nothing was changed")),
+        _ => Ok(new),
+    }
+}
+
+pub(crate) fn password(ctx: &Ctx, from_stdin: bool, username: &str) -> Result<String> {
     let password = if from_stdin {
         let mut line = String::new();
         io::stdin().lock().read_line(&mut line)?;

@@ -2,6 +2,7 @@
 
 pub(crate) mod act;
 pub(crate) mod agents;
+pub(crate) mod api_tokens;
 pub(crate) mod attach;
 pub(crate) mod audit;
 pub(crate) mod change;
@@ -30,6 +31,7 @@ pub(crate) mod stats;
 pub(crate) mod system;
 pub(crate) mod tokens;
 pub(crate) mod top;
+pub(crate) mod users;
 pub(crate) mod volumes;
 
 use std::future::Future;

@@ -27,7 +27,7 @@ impl AuthService for Service {
             let text = "wrong user name or password";
             return Err(status(Code::Unauthenticated, reason::BAD_CREDENTIALS, text, &[]));
         }
-        let user = User { name: request.username, role: "admin".to_owned(), ..User::default() };
+        let user = User { name: request.username, role: Role::Admin.into(), ..User::default() };
         Ok(Response::new(LoginResponse { tokens: Some(self.tokens(0)), user: Some(user) }))
     }
 
@@ -48,8 +48,8 @@ impl AuthService for Service {
 
     async fn who_am_i(&self, request: Request<WhoAmIRequest>) -> Answer<WhoAmIResponse> {
         self.admit(&request)?;
-        let user = User { name: "admin".to_owned(), role: "admin".to_owned(), ..User::default() };
-        Ok(Response::new(WhoAmIResponse { user: Some(user), access_expires_at: None }))
+        let user = User { name: "admin".to_owned(), role: Role::Admin.into(), ..User::default() };
+        Ok(Response::new(WhoAmIResponse { user: Some(user), ..Default::default() }))
     }
 }
 

@@ -3,15 +3,21 @@
 
 use std::{
     convert::Infallible,
+    io,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use http::{Request, Response};
-use hyper::body::Incoming;
+use hyper::{body::Incoming, server::conn::http2};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
     service::TowerToHyperService,
 };
 use rustls::ServerConfig;
@@ -54,6 +60,8 @@ pub struct Peer {
     pub(crate) close: Close,
     /// The session that this connection opened.
     pub(crate) session: std::sync::OnceLock<Arc<Session>>,
+    /// Whether a request came.
+    asked: AtomicBool,
     pace: Mutex<Quota>,
 }
 
@@ -65,7 +73,15 @@ impl Peer {
         close: Close,
     ) -> Self {
         let pace = Mutex::new(Quota::new(wire::PACE.0, wire::PACE.1, Instant::now()));
-        Self { address, identity, cut, close, session: Default::default(), pace }
+        Self {
+            address,
+            identity,
+            cut,
+            close,
+            session: Default::default(),
+            asked: AtomicBool::new(false),
+            pace,
+        }
     }
 
     /// Waits where the connection asks too fast for what costs the controller more than itself.
@@ -92,8 +108,10 @@ impl Peer {
 pub struct Port<S> {
     /// The bound socket.
     pub listener: TcpListener,
-    /// TLS; None serves HTTP/2 in the clear, for loopback only.
+    /// TLS; None serves in the clear, for loopback only.
     pub tls: Option<Arc<ServerConfig>>,
+    /// Whether HTTP/1.1 is spoken too, for browsers and curl.
+    pub http1: bool,
     /// What answers; each request has an `Arc<Peer>` extension.
     pub service: S,
     /// Connections at once; beyond it new ones are closed.
@@ -108,6 +126,7 @@ pub struct Port<S> {
 #[derive(Clone)]
 struct Shared<S> {
     tls: Option<Arc<ServerConfig>>,
+    http1: bool,
     service: S,
     traffic: Arc<Traffic>,
     session_within: Option<Duration>,
@@ -130,6 +149,7 @@ where
         let cut_all = CancellationToken::new();
         let shared = Shared {
             tls: self.tls,
+            http1: self.http1,
             service: self.service,
             traffic: self.traffic,
             session_within: self.session_within,
@@ -198,7 +218,8 @@ async fn serve_connection<S>(
     let tcp = Socket::new(tcp, close.clone()).counted(traffic.clone());
     let Some(tls) = shared.tls.clone() else {
         drop(place);
-        return serve_http(tcp, close, (address, None), shared, cut).await;
+        let peer = Arc::new(Peer::new(address, None, cut, close));
+        return serve_http(tcp, peer, !shared.http1, shared).await;
     };
     let accepting = async {
         let _turn = place.turn().await;
@@ -219,16 +240,13 @@ async fn serve_connection<S>(
     stream.get_mut().1.set_buffer_limit(Some(wire::TLS_BUFFER));
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let identity = certificate.and_then(|der| PeerIdentity::from_certificate(der));
-    serve_http(stream, close, (address, identity), shared, cut).await;
+    let is_http2 = !shared.http1 || stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let peer = Arc::new(Peer::new(address, identity, cut, close));
+    serve_http(stream, peer, is_http2, shared).await;
 }
 
-async fn serve_http<S, IO>(
-    io: IO,
-    close: Close,
-    (address, identity): (SocketAddr, Option<PeerIdentity>),
-    shared: Shared<S>,
-    cut: CancellationToken,
-) where
+async fn serve_http<S, IO>(io: IO, peer: Arc<Peer>, is_http2: bool, shared: Shared<S>)
+where
     IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     S: tower::Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>
         + Clone
@@ -236,56 +254,106 @@ async fn serve_http<S, IO>(
         + 'static,
     S::Future: Send,
 {
-    let peer = Arc::new(Peer::new(address, identity, cut.clone(), close));
-    let sessionless = without_session(shared.session_within, peer.clone());
-    tokio::pin!(sessionless);
+    let (address, asking) = (peer.address, peer.clone());
     let service = shared.service.map_request(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(peer.clone());
+        asking.asked.store(true, Ordering::Relaxed);
+        request.extensions_mut().insert(asking.clone());
         request
     });
-    let (io, mut end_of_turn) = turn::split(io);
-    let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(wire::STREAM_WINDOW)
-        .initial_connection_window_size(wire::CONNECTION_WINDOW)
-        .max_concurrent_streams(wire::MAX_STREAMS)
-        .max_frame_size(wire::MAX_HTTP2_FRAME)
-        .max_header_list_size(wire::MAX_HEADERS)
-        .max_pending_accept_reset_streams(wire::MAX_PENDING_RESETS)
-        .keep_alive_interval(wire::KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(wire::KEEPALIVE_TIMEOUT)
-        .serve_connection(TokioIo::new(io), TowerToHyperService::new(service));
-    tokio::pin!(connection);
-    let broke = |error| tracing::debug!(%address, %error, "connection broke");
-    let result = tokio::select! {
-        biased; // The connection's turn comes first, then its end.
-        result = &mut connection => result,
-        error = &mut end_of_turn => return broke(error),
-        () = cut.cancelled() => return,
-        () = &mut sessionless => {
-            return tracing::debug!(%address, "a connection without a session; closed");
-        }
-        () = shared.shutdown.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                biased;
-                result = &mut connection => result,
-                error = &mut end_of_turn => return broke(error),
-                () = cut.cancelled() => return,
-            }
-        }
+    let service = TowerToHyperService::new(service);
+    let ending = Ending { peer, session_within: shared.session_within, shutdown: shared.shutdown };
+    let result = if is_http2 {
+        let (io, end_of_turn) = turn::split(io);
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(wire::STREAM_WINDOW)
+            .initial_connection_window_size(wire::CONNECTION_WINDOW)
+            .max_concurrent_streams(wire::MAX_STREAMS)
+            .max_frame_size(wire::MAX_HTTP2_FRAME)
+            .max_header_list_size(wire::MAX_HEADERS)
+            .max_pending_accept_reset_streams(wire::MAX_PENDING_RESETS)
+            .keep_alive_interval(wire::KEEPALIVE_INTERVAL)
+            .keep_alive_timeout(wire::KEEPALIVE_TIMEOUT)
+            .serve_connection(TokioIo::new(io), service);
+        let stop = |connection: Pin<&mut _>| http2::Connection::graceful_shutdown(connection);
+        drive(connection, stop, end_of_turn, ending).await
+    } else {
+        // What begins as HTTP/2 without having said so before is taken for that too.
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(wire::HEADERS_WITHIN)
+            .max_buf_size(wire::MAX_HTTP1_HEADERS);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(wire::STREAM_WINDOW)
+            .initial_connection_window_size(wire::CONNECTION_WINDOW)
+            .max_concurrent_streams(wire::MAX_STREAMS)
+            .max_frame_size(wire::MAX_HTTP2_FRAME)
+            .max_header_list_size(wire::MAX_HEADERS)
+            .keep_alive_interval(wire::KEEPALIVE_INTERVAL)
+            .keep_alive_timeout(wire::KEEPALIVE_TIMEOUT);
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(io), service);
+        let stop =
+            |connection: Pin<&mut _>| auto::UpgradeableConnection::graceful_shutdown(connection);
+        drive(connection, stop, std::future::pending(), ending).await
     };
     if let Err(error) = result {
         tracing::debug!(%address, %error, "connection ended");
     }
 }
 
-/// Resolves when a connection has had its time and opened no session; else never.
-async fn without_session(within: Option<Duration>, peer: Arc<Peer>) {
-    if let Some(within) = within {
+/// What ends a connection but itself.
+struct Ending {
+    peer: Arc<Peer>,
+    session_within: Option<Duration>,
+    shutdown: CancellationToken,
+}
+
+/// Serves a connection to its end.
+async fn drive<C, E>(
+    connection: C,
+    stop: impl FnOnce(Pin<&mut C>),
+    broken: impl Future<Output = io::Error>,
+    ending: Ending,
+) -> Result<(), String>
+where
+    C: Future<Output = Result<(), E>>,
+    E: std::fmt::Display,
+{
+    let Ending { peer, session_within, shutdown } = ending;
+    let unused = unused(session_within, peer.clone());
+    tokio::pin!(connection, broken, unused);
+    tokio::select! {
+        biased; // The connection's turn comes first, then its end.
+        result = &mut connection => return result.map_err(|error| error.to_string()),
+        error = &mut broken => return Err(error.to_string()),
+        () = peer.cut.cancelled() => return Ok(()),
+        why = &mut unused => return Err(why.to_owned()),
+        () = shutdown.cancelled() => {}
+    }
+    stop(connection.as_mut());
+    tokio::select! {
+        biased;
+        result = &mut connection => result.map_err(|error| error.to_string()),
+        error = &mut broken => Err(error.to_string()),
+        () = peer.cut.cancelled() => Ok(()),
+    }
+}
+
+/// Resolves with the reason when a connection has had its time and did not do what it is there for.
+async fn unused(session_within: Option<Duration>, peer: Arc<Peer>) -> &'static str {
+    if let Some(within) = session_within {
         tokio::time::sleep(within).await;
         if peer.session.get().is_none() {
-            return;
+            return "it has opened no session; closed";
+        }
+    } else {
+        tokio::time::sleep(wire::ASKS_WITHIN).await;
+        if !peer.asked.load(Ordering::Relaxed) {
+            return "it has asked nothing; closed";
         }
     }
     std::future::pending().await

@@ -70,6 +70,7 @@ pub fn users_config(certificate: Arc<ServerCertificate>) -> Result<ServerConfig,
         .with_no_client_auth()
         .with_cert_resolver(certificate);
     harden(&mut config);
+    config.alpn_protocols.push(b"http/1.1".to_vec());
     Ok(config)
 }
 

@@ -298,6 +298,7 @@ impl World {
         let port = Port {
             listener,
             tls: Some(Arc::new(tls::agents_config(ca.der.clone(), served).unwrap())),
+            http1: false,
             traffic: Default::default(),
             service: controller::router(hub.clone()),
             max_connections: 100,

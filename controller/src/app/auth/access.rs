@@ -35,6 +35,8 @@ struct Claims {
     iss: String,
     aud: String,
     sub: String,
+    /// The version of the user's logins.
+    ver: i64,
     iat: u64,
     exp: u64,
 }
@@ -43,6 +45,7 @@ struct Claims {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Access {
     pub(super) user_id: String,
+    pub(super) login_version: i64,
     pub(super) expires_at: SystemTime,
 }
 
@@ -78,6 +81,7 @@ impl AccessTokens {
     pub(super) fn make(
         &self,
         user_id: &str,
+        login_version: i64,
         now: SystemTime,
     ) -> Result<(String, SystemTime), Status> {
         let iat = seconds(now);
@@ -86,6 +90,7 @@ impl AccessTokens {
             iss: ISSUER.to_owned(),
             aud: AUDIENCE.to_owned(),
             sub: user_id.to_owned(),
+            ver: login_version,
             iat,
             exp,
         };
@@ -113,7 +118,7 @@ impl AccessTokens {
             let message = "the access token has run out; refresh it";
             return Err(status(Code::Unauthenticated, reason::TOKEN_EXPIRED, message, &[]));
         }
-        Ok(Access { user_id: claims.sub, expires_at: time(claims.exp) })
+        Ok(Access { user_id: claims.sub, login_version: claims.ver, expires_at: time(claims.exp) })
     }
 
     /// What a token says that we made, whenever that was.
@@ -185,15 +190,15 @@ mod tests {
 
     fn good_claims() -> Value {
         let iat = seconds(now());
-        json!({"iss": ISSUER, "aud": AUDIENCE, "sub": "ada", "iat": iat, "exp": iat + 900})
+        json!({"iss": ISSUER, "aud": AUDIENCE, "sub": "ada", "ver": 1, "iat": iat, "exp": iat + 900})
     }
 
     #[test]
     fn a_token_says_who_and_until_when() {
         let tokens = AccessTokens::new(&KEY);
-        let (token, expires_at) = tokens.make("ada", now()).unwrap();
+        let (token, expires_at) = tokens.make("ada", 1, now()).unwrap();
         assert_eq!(expires_at, now() + LIFETIME);
-        let access = Access { user_id: "ada".to_owned(), expires_at };
+        let access = Access { user_id: "ada".to_owned(), login_version: 1, expires_at };
         assert_eq!(tokens.read(&token, now()).unwrap(), access);
         assert_eq!(tokens.read(&token, now() + LIFETIME).unwrap(), access, "leeway");
     }
@@ -201,7 +206,7 @@ mod tests {
     #[test]
     fn clocks_that_jump_ask_for_a_refresh() {
         let tokens = AccessTokens::new(&KEY);
-        let (token, _) = tokens.make("ada", now()).unwrap();
+        let (token, _) = tokens.make("ada", 1, now()).unwrap();
         let day = Duration::from_secs(86_400);
         tokens.read(&token, now() - LEEWAY).unwrap();
         for at in [now() + LIFETIME + LEEWAY, now() + day, now() - day, now() - LEEWAY * 2] {
@@ -243,7 +248,7 @@ mod tests {
             }
         }
         // Other claims, well signed: each one missing, of another type, of another value.
-        for claim in ["iss", "aud", "sub", "iat", "exp"] {
+        for claim in ["iss", "aud", "sub", "ver", "iat", "exp"] {
             let mut claims = good_claims();
             claims.as_object_mut().unwrap().remove(claim);
             forged.insert(signed(&header, &claims, Algorithm::HS256, &KEY));
@@ -257,7 +262,12 @@ mod tests {
                 json!("99999999999999999999"),
             ];
             // A well signed token of another user is no forgery.
-            for other in others.into_iter().filter(|o| claim != "sub" || !o.is_string()) {
+            let is_another = |o: &Value| match claim {
+                "sub" => o.is_string(),
+                "ver" => o.is_number(),
+                _ => false,
+            };
+            for other in others.into_iter().filter(|o| !is_another(o)) {
                 let mut claims = good_claims();
                 claims[claim] = other;
                 forged.insert(signed(&header, &claims, Algorithm::HS256, &KEY));
@@ -294,7 +304,7 @@ mod tests {
 
     #[test]
     fn another_key_reads_nothing() {
-        let (token, _) = AccessTokens::new(&KEY).make("ada", now()).unwrap();
+        let (token, _) = AccessTokens::new(&KEY).make("ada", 1, now()).unwrap();
         assert_eq!(reason(&AccessTokens::new(&[8; 32]), &token, now()), "NOT_LOGGED_IN");
     }
 }

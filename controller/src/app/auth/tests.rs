@@ -32,7 +32,7 @@ impl Fixture {
         let now = Arc::clone(&self.now);
         let clock: Clock = Arc::new(move || system_time(now.load(Ordering::Relaxed)));
         let password = password.map(str::to_owned);
-        Auth::open(Arc::clone(&self.store), self.directory.path(), password, clock).await
+        Auth::open(Arc::clone(&self.store), self.directory.path(), password, true, clock).await
     }
 
     fn jump(&self, ms: i64) {
@@ -65,16 +65,14 @@ async fn a_login_gives_tokens_that_work() {
     let auth = fixture.open(Some(PASSWORD)).await.unwrap();
     let answer = login(&auth, "admin", PASSWORD).await.unwrap();
     let (tokens, user) = (answer.tokens.unwrap(), answer.user.unwrap());
-    assert_eq!((user.name.as_str(), user.role.as_str()), ("admin", "admin"));
+    assert_eq!((user.name.as_str(), user.role()), ("admin", Role::Admin));
     let now = fixture.now.load(Ordering::Relaxed) / 1000;
     assert_eq!(tokens.access_expires_at.unwrap().seconds, now + 15 * 60);
     assert_eq!(tokens.refresh_expires_at.unwrap().seconds, now + 30 * 86_400);
 
     let principal = auth.authenticate(&tokens.access_token).await.unwrap();
     assert_eq!((&principal.user_id, &principal.name), (&user.id, &user.name));
-    assert!(principal.allows("containers.read") && !principal.allows(""));
-    let viewer = Principal { role: "viewer".to_owned(), ..principal.clone() };
-    assert!(!viewer.allows("containers.read"));
+    assert!(principal.authority.everywhere(Role::Admin));
 
     let anonymous = auth.who_am_i(Request::new(WhoAmIRequest {})).await.unwrap_err();
     assert_eq!(reason(anonymous), "NOT_LOGGED_IN");
@@ -159,17 +157,88 @@ async fn a_clock_that_jumps_a_day_locks_nobody_out() {
     assert_eq!(reason(refresh(&auth, &tokens).await.unwrap_err()), "TOKEN_INVALID");
 }
 
+fn called<T>(message: T, principal: &Principal) -> Request<T> {
+    let mut request = Request::new(message);
+    request.extensions_mut().insert(principal.clone());
+    request
+}
+
+/// Makes a user with our password who may do nothing.
+async fn sign_up(auth: &Auth, username: &str) -> Tokens {
+    let request = SignUpRequest { username: username.to_owned(), password: PASSWORD.to_owned() };
+    auth.sign_up(Request::new(request)).await.unwrap().into_inner().tokens.unwrap()
+}
+
 #[tokio::test]
 async fn a_deleted_user_is_out_within_seconds() {
     let fixture = Fixture::new().await;
     let auth = fixture.open(Some(PASSWORD)).await.unwrap();
-    let tokens = login(&auth, "admin", PASSWORD).await.unwrap().tokens.unwrap();
+    let tokens = sign_up(&auth, "ada").await;
     let principal = auth.authenticate(&tokens.access_token).await.unwrap();
+    assert!(!principal.authority.somewhere(Role::Viewer));
     fixture.store.delete_user(&principal.user_id).await.unwrap();
+    // As where another controller has deleted him.
     fixture.jump(5_000);
     let refused = auth.authenticate(&tokens.access_token).await.unwrap_err();
     assert_eq!(reason(refused), "NOT_LOGGED_IN");
     assert_eq!(reason(refresh(&auth, &tokens).await.unwrap_err()), "TOKEN_INVALID");
+}
+
+#[tokio::test]
+async fn a_new_password_ends_all_logins_at_once() {
+    let fixture = Fixture::new().await;
+    let auth = fixture.open(Some(PASSWORD)).await.unwrap();
+    let mut before = sign_up(&auth, "ada").await;
+    let other = login(&auth, "ada", PASSWORD).await.unwrap().tokens.unwrap();
+    let principal = auth.authenticate(&before.access_token).await.unwrap();
+    let change = |old: &str, new: &str| ChangePasswordRequest {
+        old_password: old.to_owned(),
+        new_password: new.to_owned(),
+    };
+    let wrong = auth.change_password(called(change("nonsense", "new password"), &principal)).await;
+    assert_eq!(reason(wrong.unwrap_err()), "BAD_CREDENTIALS");
+    let short = auth.change_password(called(change(PASSWORD, "short"), &principal)).await;
+    let field = metadata_of(&short.unwrap_err(), "field");
+    assert_eq!(field.as_deref(), Some("new_password"));
+
+    let changed = auth.change_password(called(change(PASSWORD, "new password"), &principal)).await;
+    let after = changed.unwrap().into_inner().tokens.unwrap();
+    for tokens in [&before, &other] {
+        let refused = auth.authenticate(&tokens.access_token).await.unwrap_err();
+        assert_eq!(reason(refused), "NOT_LOGGED_IN");
+        assert_eq!(reason(refresh(&auth, tokens).await.unwrap_err()), "TOKEN_INVALID");
+    }
+    auth.authenticate(&after.access_token).await.unwrap();
+    assert_eq!(reason(login(&auth, "ada", PASSWORD).await.unwrap_err()), "BAD_CREDENTIALS");
+    before = login(&auth, "ada", "new password").await.unwrap().tokens.unwrap();
+
+    let principal = auth.authenticate(&before.access_token).await.unwrap();
+    auth.logout_everywhere(called(LogoutEverywhereRequest {}, &principal)).await.unwrap();
+    for tokens in [&before, &after] {
+        let refused = auth.authenticate(&tokens.access_token).await.unwrap_err();
+        assert_eq!(reason(refused), "NOT_LOGGED_IN");
+    }
+}
+
+#[tokio::test]
+async fn strangers_make_users_only_with_good_names_and_where_they_may() {
+    let fixture = Fixture::new().await;
+    let auth = fixture.open(Some(PASSWORD)).await.unwrap();
+    for (name, password, code) in [
+        ("Ada", PASSWORD, Code::InvalidArgument),
+        ("a/b", PASSWORD, Code::InvalidArgument),
+        ("ada", "short", Code::InvalidArgument),
+        ("admin", PASSWORD, Code::AlreadyExists),
+    ] {
+        let request = SignUpRequest { username: name.to_owned(), password: password.to_owned() };
+        let refused = auth.sign_up(Request::new(request)).await.unwrap_err();
+        assert_eq!(refused.code(), code, "{name}");
+    }
+    let (store, dir) = (Arc::clone(&fixture.store), fixture.directory.path());
+    let closed = Auth::open(store, dir, None, false, system_clock()).await.unwrap();
+    let request = SignUpRequest { username: "ada".to_owned(), password: PASSWORD.to_owned() };
+    let refused = closed.sign_up(Request::new(request)).await.unwrap_err();
+    assert_eq!(reason_of(&refused).as_deref(), Some("SIGNUP_OFF"));
 }
 
 #[tokio::test]

@@ -12,21 +12,24 @@ use std::{
 };
 
 use async_trait::async_trait;
+use dockctl_api::v1::Role;
 use futures_util::future::BoxFuture;
 use sqlx::{
-    Connection as _, SqliteConnection,
+    Connection as _, Row as _, SqliteConnection,
     sqlite::{
-        SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+        SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
+        SqliteSynchronous,
     },
 };
 
 use super::{
-    AgentRecord, AgentRefused, AuditEntry, AuditFilter, AuditRecord, Connection, EnrollRefused,
-    Enrollment, JoinTokenRecord, RefreshTokenRecord, Rotation, Store, StoreError, UserRecord,
-    file::sync_directory,
+    AgentRecord, AgentRefused, ApiTokenRecord, AuditEntry, AuditFilter, AuditRecord, Connection,
+    EnrollRefused, Enrollment, GrantRecord, JoinTokenRecord, RefreshTokenRecord, Rotation, Store,
+    StoreError, UserRecord, file::sync_directory,
 };
 
 mod agents;
+mod api_tokens;
 mod audit;
 mod join_tokens;
 mod refresh;
@@ -121,6 +124,13 @@ fn failed(error: sqlx::Error) -> StoreError {
     }
 }
 
+/// The column `role`.
+fn role(row: &SqliteRow) -> Result<Role, sqlx::Error> {
+    let word: &str = row.try_get("role")?;
+    let unknown = || sqlx::Error::Decode(format!("there is no role {word:?}").into());
+    Role::from_word(word).ok_or_else(unknown)
+}
+
 fn labels_to_json(labels: &HashMap<String, String>) -> Result<String, StoreError> {
     serde_json::to_string(labels).map_err(StoreError::unavailable)
 }
@@ -148,11 +158,29 @@ impl Store for Sqlite {
 
     async fn user_by_id(&self, id: &str) -> Result<UserRecord, StoreError> {
         let id = id.to_owned();
-        self.read(move |c| Box::pin(users::by_id(c, id))).await
+        self.read(move |c| Box::pin(async move { users::by_id(c, &id).await })).await
     }
 
     async fn has_users(&self) -> Result<bool, StoreError> {
         self.read(|c| Box::pin(users::any(c))).await
+    }
+
+    async fn list_users(&self) -> Result<Vec<UserRecord>, StoreError> {
+        self.read(|c| Box::pin(users::list(c))).await
+    }
+
+    async fn update_user_role(&self, id: &str, role: Role) -> Result<UserRecord, StoreError> {
+        let id = id.to_owned();
+        self.writer.write(move |c| Box::pin(users::update_role(c, id, role))).await
+    }
+
+    async fn end_logins(
+        &self,
+        id: &str,
+        password_hash: Option<String>,
+    ) -> Result<UserRecord, StoreError> {
+        let id = id.to_owned();
+        self.writer.write(move |c| Box::pin(users::end_logins(c, id, password_hash))).await
     }
 
     async fn delete_user(&self, id: &str) -> Result<(), StoreError> {
@@ -160,12 +188,55 @@ impl Store for Sqlite {
         self.writer.write(move |c| Box::pin(users::delete(c, id))).await
     }
 
+    async fn create_grant(
+        &self,
+        user_id: &str,
+        grant: GrantRecord,
+    ) -> Result<UserRecord, StoreError> {
+        let user_id = user_id.to_owned();
+        self.writer.write(move |c| Box::pin(users::create_grant(c, user_id, grant))).await
+    }
+
+    async fn delete_grant(&self, user_id: &str, id: &str) -> Result<UserRecord, StoreError> {
+        let (user_id, id) = (user_id.to_owned(), id.to_owned());
+        self.writer.write(move |c| Box::pin(users::delete_grant(c, user_id, id))).await
+    }
+
+    async fn create_api_token(&self, token: ApiTokenRecord) -> Result<(), StoreError> {
+        self.writer.write(move |c| Box::pin(api_tokens::create(c, token))).await
+    }
+
+    async fn api_token(&self, hash: &str) -> Result<ApiTokenRecord, StoreError> {
+        let hash = hash.to_owned();
+        self.read(move |c| Box::pin(api_tokens::by_hash(c, hash))).await
+    }
+
+    async fn list_api_tokens(
+        &self,
+        user_id: Option<&str>,
+        now: i64,
+    ) -> Result<Vec<ApiTokenRecord>, StoreError> {
+        let user_id = user_id.map(str::to_owned);
+        self.read(move |c| Box::pin(api_tokens::list(c, user_id, now))).await
+    }
+
+    async fn delete_api_token(&self, id: &str) -> Result<(), StoreError> {
+        let id = id.to_owned();
+        self.writer.write(move |c| Box::pin(api_tokens::delete(c, id))).await
+    }
+
+    async fn touch_api_token(&self, id: &str, at: i64) -> Result<(), StoreError> {
+        let id = id.to_owned();
+        self.writer.write(move |c| Box::pin(api_tokens::touch(c, id, at))).await
+    }
+
     async fn create_refresh_token(
         &self,
         token: RefreshTokenRecord,
+        login_version: i64,
         now: i64,
     ) -> Result<(), StoreError> {
-        self.writer.write(move |c| Box::pin(refresh::create(c, token, now))).await
+        self.writer.write(move |c| Box::pin(refresh::create(c, token, login_version, now))).await
     }
 
     async fn rotate_refresh_token(

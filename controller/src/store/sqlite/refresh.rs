@@ -7,8 +7,15 @@ use super::{super::KEEP_EXPIRED_MS, RefreshTokenRecord, Rotation, StoreError, fa
 pub(super) async fn create(
     c: &mut SqliteConnection,
     token: RefreshTokenRecord,
+    login_version: i64,
     now: i64,
 ) -> Result<(), StoreError> {
+    sqlx::query("SELECT 1 FROM users WHERE id = ? AND login_version = ?")
+        .bind(&token.user_id)
+        .bind(login_version)
+        .fetch_one(&mut *c)
+        .await
+        .map_err(failed)?;
     sqlx::query("DELETE FROM refresh_tokens WHERE expires_at < ?")
         .bind(now.saturating_sub(KEEP_EXPIRED_MS))
         .execute(&mut *c)
@@ -38,16 +45,15 @@ pub(super) async fn rotate(
     expires_at: i64,
     now: i64,
 ) -> Result<Rotation, StoreError> {
-    let Some(row) = sqlx::query("SELECT * FROM refresh_tokens WHERE hash = ?")
-        .bind(&old)
-        .fetch_optional(&mut *c)
-        .await
-        .map_err(failed)?
+    let query = "SELECT t.*, u.login_version FROM refresh_tokens t JOIN users u ON u.id = t.user_id \
+                 WHERE t.hash = ?";
+    let Some(row) = sqlx::query(query).bind(&old).fetch_optional(&mut *c).await.map_err(failed)?
     else {
         return Ok(Rotation::Unknown);
     };
     let family: String = row.try_get("family").map_err(failed)?;
     let user_id: String = row.try_get("user_id").map_err(failed)?;
+    let login_version = row.try_get("login_version").map_err(failed)?;
     let used: Option<i64> = row.try_get("used_at").map_err(failed)?;
     let revoked: Option<i64> = row.try_get("revoked_at").map_err(failed)?;
     let old_expires_at: i64 = row.try_get("expires_at").map_err(failed)?;
@@ -79,7 +85,7 @@ pub(super) async fn rotate(
         expires_at,
     };
     insert(c, token).await?;
-    Ok(Rotation::Rotated { user_id, family })
+    Ok(Rotation::Rotated { user_id, login_version, family })
 }
 
 pub(super) async fn end_family(

@@ -1,0 +1,128 @@
+//! Everything that the users' port speaks: gRPC, gRPC-web, JSON, WebSocket and a few pages. Whatever comes
+//! becomes a gRPC call, which [`Api`] answers; nothing here knows an rpc.
+
+use std::{convert::Infallible, sync::Arc};
+
+use http::{Method, Request, Response, StatusCode, Version, header};
+use hyper::body::Incoming;
+use tonic::body::Body;
+use tonic_web::GrpcWebLayer;
+use tower::{Layer as _, ServiceExt as _};
+
+use super::{
+    api::Api,
+    json::{self, Json},
+    origin::{self, Origins},
+    pages::Pages,
+    socket,
+};
+use crate::error;
+
+/// What answers on the users' port; cheap to clone.
+#[derive(Clone)]
+pub struct Gateway {
+    /// Answers calls.
+    pub api: Api,
+    /// Reads and writes JSON.
+    pub json: Arc<Json>,
+    /// Which pages may ask.
+    pub origins: Arc<Origins>,
+    /// What is no call.
+    pub pages: Pages,
+}
+
+impl Gateway {
+    /// Answers one request.
+    pub async fn serve(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+        let request = request.map(Body::new);
+        let origin = match self.origins.check(&request) {
+            Ok(origin) => origin,
+            Err(strange) => return Ok(strange.refusal()),
+        };
+        let is_preflight = request.method() == Method::OPTIONS && origin.is_some();
+        let mut response = match is_preflight {
+            true => origin::preflight(),
+            false => self.answer(request).await,
+        };
+        if let Some(origin) = origin {
+            origin::readable(&mut response, origin);
+        }
+        Ok(response)
+    }
+
+    async fn answer(self, request: Request<Body>) -> Response<Body> {
+        let path = request.uri().path();
+        if matches!(*request.method(), Method::GET | Method::HEAD) {
+            if path.starts_with(socket::PATH) {
+                return socket::open(self, request).await;
+            }
+            if let Some(page) = self.pages.get(path).await {
+                return page;
+            }
+        }
+        let is_known = self.json.method(path).is_some() || path.starts_with("/grpc.");
+        if request.method() != Method::POST {
+            return match is_known {
+                true => {
+                    let mut refusal =
+                        error::plain(StatusCode::METHOD_NOT_ALLOWED, "calls are POST requests\n");
+                    let post = http::HeaderValue::from_static("POST");
+                    refusal.headers_mut().insert(header::ALLOW, post);
+                    refusal
+                }
+                false => error::plain(StatusCode::NOT_FOUND, "there is nothing here; see /docs\n"),
+            };
+        }
+        match Kind::of(&request) {
+            Some(Kind::Grpc) if request.version() < Version::HTTP_2 => error::plain(
+                StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+                "gRPC needs HTTP/2; over HTTP/1.1 send gRPC-web or JSON\n",
+            ),
+            Some(Kind::Grpc) => self.api.call(request).await,
+            Some(Kind::GrpcWeb) => {
+                let api = self.api;
+                let call = tower::service_fn(move |request: Request<Body>| {
+                    let api = api.clone();
+                    async move { Ok::<_, Infallible>(api.call(request.map(Body::new)).await) }
+                });
+                match GrpcWebLayer::new().layer(call).oneshot(request).await {
+                    Ok(response) => response.map(Body::new),
+                    Err(never) => match never {},
+                }
+            }
+            Some(Kind::Json) => {
+                let (head, body) = request.into_parts();
+                match self.json.request(&head, body) {
+                    Ok(call) => self.json.response(&head, self.api.call(call).await).await,
+                    Err(status) => json::error(&status),
+                }
+            }
+            None => error::plain(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "this port speaks gRPC, gRPC-web and JSON: content-type application/grpc, \
+                 application/grpc-web or application/json\n",
+            ),
+        }
+    }
+}
+
+/// What a POST request speaks.
+enum Kind {
+    Grpc,
+    GrpcWeb,
+    Json,
+}
+
+impl Kind {
+    fn of<B>(request: &Request<B>) -> Option<Self> {
+        let value = request.headers().get(header::CONTENT_TYPE)?.to_str().ok()?;
+        let kind = value.split(';').next()?.trim().to_ascii_lowercase();
+        let (base, _) = kind.split_once('+').unwrap_or((&kind, ""));
+        match base {
+            "application/grpc" => Some(Self::Grpc),
+            "application/grpc-web" | "application/grpc-web-text" => Some(Self::GrpcWeb),
+            json::JSON if kind == json::JSON => Some(Self::Json),
+            _ => None,
+        }
+    }
+}

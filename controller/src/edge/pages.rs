@@ -1,0 +1,79 @@
+//! What the users' port serves that is no call: health, version, the API's description and a page to try it. None
+//! of it needs a login, and none of it tells of the fleet.
+
+use std::sync::Arc;
+
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::Full;
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+
+use super::{json, openapi};
+use crate::store;
+
+const HTML: &str = "text/html; charset=utf-8";
+const TEXT: &str = "text/plain; charset=utf-8";
+/// Scripts and styles of our own only, and nobody's frame.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+    base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// The pages; cheap to clone.
+#[derive(Clone)]
+pub struct Pages {
+    /// Asked whether it answers.
+    store: store::Handle,
+    /// Cancelled when the controller stops.
+    draining: CancellationToken,
+    openapi: Arc<str>,
+}
+
+impl Pages {
+    /// Pages of a controller that stops when `draining` is cancelled.
+    pub fn new(
+        store: store::Handle,
+        draining: CancellationToken,
+    ) -> Result<Self, prost_reflect::DescriptorError> {
+        Ok(Self { store, draining, openapi: openapi::document()?.to_string().into() })
+    }
+
+    /// The page at a path.
+    pub(super) async fn get(&self, path: &str) -> Option<Response<Body>> {
+        let (code, kind, text) = match path {
+            "/healthz" => (StatusCode::OK, TEXT, "ok\n".to_owned()),
+            "/readyz" => {
+                let (code, text) = self.ready().await;
+                (code, TEXT, text)
+            }
+            "/version" => {
+                let version = serde_json::json!({ "version": dockctl_api::VERSION });
+                (StatusCode::OK, json::JSON, version.to_string())
+            }
+            "/openapi.json" => (StatusCode::OK, json::JSON, self.openapi.to_string()),
+            "/docs" | "/" => (StatusCode::OK, HTML, include_str!("docs/docs.html").to_owned()),
+            "/docs/docs.js" => {
+                (StatusCode::OK, "text/javascript", include_str!("docs/docs.js").to_owned())
+            }
+            "/docs/docs.css" => {
+                (StatusCode::OK, "text/css", include_str!("docs/docs.css").to_owned())
+            }
+            _ => return None,
+        };
+        let mut response = json::answer(code, kind, Full::from(text));
+        let policy = HeaderValue::from_static(POLICY);
+        response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+        Some(response)
+    }
+
+    /// Whether calls are answered, and if not, what is missing.
+    pub async fn ready(&self) -> (StatusCode, String) {
+        if self.draining.is_cancelled() {
+            return (StatusCode::SERVICE_UNAVAILABLE, "the controller is stopping\n".to_owned());
+        }
+        match self.store.has_users().await {
+            Ok(_) => (StatusCode::OK, "ready\n".to_owned()),
+            Err(error) => {
+                (StatusCode::SERVICE_UNAVAILABLE, format!("the store does not answer: {error}\n"))
+            }
+        }
+    }
+}

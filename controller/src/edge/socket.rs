@@ -1,0 +1,229 @@
+//! WebSocket for what browsers need both ways: any rpc at `/ws/dockctl.v1.SERVICE/RPC?ticket=TICKET`. Each text
+//! message of the page is a request message in JSON, each binary one a request message in protobuf; an empty one
+//! ends the requests. Answers come in the kind of the first message. At the end comes a close frame: 1000, or 4000
+//! and the gRPC code, after the error as `{"error": google.rpc.Status}` where the page speaks JSON.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::extract::{
+    FromRequestParts as _,
+    ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade},
+};
+use dockctl_link::{
+    framing::{self, Deframer},
+    wire,
+};
+use futures_util::{
+    SinkExt as _, StreamExt as _,
+    stream::{self, SplitSink, SplitStream},
+};
+use http::{Request, Response, StatusCode, header, request::Parts};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
+use prost_reflect::MethodDescriptor;
+use tokio::sync::mpsc;
+use tonic::{Code, Status, body::Body};
+
+use super::{
+    gateway::Gateway,
+    json::{self, rpc_status},
+};
+use crate::error;
+
+/// Where WebSockets are.
+pub(super) const PATH: &str = "/ws/";
+/// Messages of the page that may wait.
+const QUEUE: usize = 8;
+/// How often the page's browser is asked whether it is there, and how long it may say nothing.
+const PING: Duration = Duration::from_secs(20);
+const SILENCE: Duration = Duration::from_secs(60);
+/// Largest message of an answer, bytes.
+const MAX_MESSAGE: usize = 4 * 1024 * 1024;
+/// Longest reason in a close frame, bytes; the protocol allows 123.
+const MAX_REASON: usize = 120;
+
+/// Answers the request for a WebSocket.
+pub(super) async fn open(gateway: Gateway, request: Request<Body>) -> Response<Body> {
+    let (mut head, _) = request.into_parts();
+    let path = head.uri.path()[PATH.len() - 1..].to_owned();
+    let Some(method) = gateway.json.method(&path).cloned() else {
+        return error::plain(StatusCode::NOT_FOUND, "there is no such rpc\n");
+    };
+    let upgrade = match WebSocketUpgrade::from_request_parts(&mut head, &()).await {
+        Ok(upgrade) => upgrade,
+        Err(_) => return error::plain(StatusCode::UPGRADE_REQUIRED, "this is for WebSockets\n"),
+    };
+    let ticket = head
+        .uri
+        .query()
+        .unwrap_or_default()
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("ticket="));
+    let Some(bearer) = ticket.and_then(|ticket| gateway.api.auth.redeem(ticket)) else {
+        let message =
+            "open it with a ticket of AuthService/CreateTicket; each is good for 30 s and once\n";
+        return error::plain(StatusCode::UNAUTHORIZED, message);
+    };
+    let (up, requests) = mpsc::channel(QUEUE);
+    let call = match call(&head, &path, &bearer, requests) {
+        Ok(call) => call,
+        Err(status) => return json::error(&status),
+    };
+    let talk = Talk { gateway, method, call, up };
+    let upgraded = upgrade.max_message_size(wire::MAX_REQUEST * 4).on_upgrade(|ws| talk.run(ws));
+    upgraded.map(Body::new)
+}
+
+/// The gRPC call whose messages come from the page.
+fn call(
+    head: &Parts,
+    path: &str,
+    bearer: &str,
+    requests: mpsc::Receiver<Result<Frame<bytes::Bytes>, Status>>,
+) -> Result<Request<Body>, Status> {
+    let requests =
+        stream::unfold(
+            requests,
+            |mut requests| async move { Some((requests.recv().await?, requests)) },
+        );
+    let mut request = Request::post(path)
+        .header(header::CONTENT_TYPE, "application/grpc")
+        .header(header::TE, "trailers")
+        .header(header::AUTHORIZATION, bearer)
+        .body(Body::new(StreamBody::new(requests)))
+        .map_err(|error| Status::internal(error.to_string()))?;
+    for value in head.headers.get_all("x-forwarded-for") {
+        request.headers_mut().append("x-forwarded-for", value.clone());
+    }
+    *request.extensions_mut() = head.extensions.clone();
+    Ok(request)
+}
+
+struct Talk {
+    gateway: Gateway,
+    method: MethodDescriptor,
+    call: Request<Body>,
+    up: mpsc::Sender<Result<Frame<bytes::Bytes>, Status>>,
+}
+
+impl Talk {
+    async fn run(self, socket: WebSocket) {
+        let (mut sink, source) = socket.split();
+        let Self { gateway, method, call, up } = self;
+        let as_json = Arc::new(AtomicBool::new(true));
+        let reading = read(source, &method, up, as_json.clone());
+        let answering = async {
+            let answer = gateway.api.call(call).await;
+            write(&mut sink, answer, &method, &as_json).await
+        };
+        let end = tokio::select! {
+            end = answering => end,
+            // The page is gone: dropping the call cancels it.
+            end = reading => end,
+        };
+        let Err(status) = end else { return };
+        let mut reason = status.message().to_owned();
+        reason.truncate(reason.floor_char_boundary(MAX_REASON));
+        let code = match status.code() {
+            Code::Ok => 1000,
+            code => 4000 + u16::try_from(code as i32).unwrap_or(2),
+        };
+        if code != 1000 && as_json.load(Ordering::Relaxed) {
+            let told = serde_json::json!({ "error": rpc_status(&status) }).to_string();
+            let _ = sink.send(Message::Text(told.into())).await;
+        }
+        let frame = CloseFrame { code, reason: reason.into() };
+        let _ = sink.send(Message::Close(Some(frame))).await;
+    }
+}
+
+/// Takes the page's messages. Ends with Ok when the page is gone, with the status of a message that is none.
+async fn read(
+    mut source: SplitStream<WebSocket>,
+    method: &MethodDescriptor,
+    up: mpsc::Sender<Result<Frame<bytes::Bytes>, Status>>,
+    as_json: Arc<AtomicBool>,
+) -> Result<(), Status> {
+    let (input, mut up, mut is_first) = (method.input(), Some(up), true);
+    loop {
+        let message = match tokio::time::timeout(SILENCE, source.next()).await {
+            Ok(Some(Ok(message))) => message,
+            Ok(Some(Err(_)) | None) | Err(_) => return Ok(()),
+        };
+        let (message, is_json) = match &message {
+            Message::Text(text) => (text.as_bytes(), true),
+            Message::Binary(bytes) => (&**bytes, false),
+            Message::Ping(_) | Message::Pong(_) => continue,
+            Message::Close(_) => return Ok(()),
+        };
+        if std::mem::take(&mut is_first) {
+            as_json.store(is_json, Ordering::Relaxed);
+        } else if message.is_empty() {
+            up = None;
+            continue;
+        }
+        let Some(up) = &up else {
+            return Err(Status::invalid_argument("a message came after the end of the requests"));
+        };
+        let framed = match is_json {
+            true => framing::frame(&json::encode(&input, message)?),
+            false => framing::frame(message),
+        };
+        if up.send(Ok(Frame::data(framed))).await.is_err() {
+            // The call has ended, which is being told.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Sends the answers; ends with the call's status.
+async fn write(
+    sink: &mut SplitSink<WebSocket, Message>,
+    answer: Response<Body>,
+    method: &MethodDescriptor,
+    as_json: &AtomicBool,
+) -> Result<(), Status> {
+    let (head, mut body) = answer.into_parts();
+    if let Some(end) = framing::end_in(&head.headers) {
+        return Err(framing::status_of(&end));
+    }
+    let (output, mut deframer) = (method.output(), Deframer::default());
+    let mut pings = tokio::time::interval(PING);
+    loop {
+        while let Some(message) = deframer.next(MAX_MESSAGE)? {
+            let message = match as_json.load(Ordering::Relaxed) {
+                true => {
+                    let text = String::from_utf8(json::decode(&output, message)?);
+                    Message::Text(text.unwrap_or_default().into())
+                }
+                false => Message::Binary(message),
+            };
+            if sink.send(message).await.is_err() {
+                return Ok(());
+            }
+        }
+        let frame = tokio::select! {
+            frame = body.frame() => frame,
+            _ = pings.tick() => {
+                if sink.send(Message::Ping(bytes::Bytes::new())).await.is_err() {
+                    return Ok(());
+                }
+                continue;
+            }
+        };
+        let lost = || Status::unavailable("the answer broke off");
+        match frame.ok_or_else(lost)??.into_data() {
+            Ok(data) => deframer.push(&data),
+            Err(frame) => {
+                let end = frame.trailers_ref().and_then(framing::end_in).ok_or_else(lost)?;
+                return Err(framing::status_of(&end));
+            }
+        }
+    }
+}
