@@ -181,6 +181,9 @@ pub(crate) enum Command {
     Logout(Logout),
     /// Tell who is logged in.
     Whoami,
+    /// Logins to several controllers.
+    #[command(subcommand)]
+    Context(Context),
     /// The hosts of the fleet.
     #[command(subcommand)]
     Agents(Agents),
@@ -320,6 +323,28 @@ pub(crate) struct Login {
     /// Read the password from stdin.
     #[arg(long)]
     pub(crate) password_stdin: bool,
+    /// What this login is called among others (see `context`); the controller's name unless given.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) context: Option<String>,
+}
+
+/// `context`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Context {
+    /// List the logins; * marks the one in use.
+    Ls,
+    /// Use another login from now on.
+    Use {
+        /// Its name, as `context ls` shows it.
+        #[arg(value_name = "CONTEXT")]
+        name: String,
+    },
+    /// Forget a login; it does not end at the controller, as `logout` does.
+    Rm {
+        /// Its name, as `context ls` shows it.
+        #[arg(value_name = "CONTEXT")]
+        name: String,
+    },
 }
 
 /// `logout`.

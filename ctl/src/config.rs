@@ -1,8 +1,10 @@
 //! The configuration file: the login that `dockctl login` keeps in its table `[login]`, and the user's
-//! own `[defaults]`. Read by `main` and `session`, written by `session` only. Writing replaces the
-//! table [login] and leaves every other line, comments too, as the user wrote it.
+//! own `[defaults]`. Read by `main` and `session`, written by `session` and `context` only. Writing replaces
+//! the table [login] and leaves every other line, comments too, as the user wrote it. The logins of other
+//! contexts wait in `contexts.toml` beside it.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, DirBuilder, File},
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
@@ -15,6 +17,9 @@ use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
 use crate::error::{Error, Exit, Result};
+
+/// The file of the contexts that are not used, beside the configuration file.
+const OTHERS: &str = "contexts.toml";
 
 /// What the file holds.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -30,6 +35,9 @@ pub(crate) struct Config {
 /// A login. Times are seconds since 1970.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Login {
+    /// What it is called among others.
+    #[serde(default)]
+    pub(crate) context: String,
     /// The controller's URL in its normal spelling.
     pub(crate) url: String,
     /// The CA certificate that it was trusted by, base64 of its DER; empty for plain HTTP.
@@ -75,13 +83,32 @@ pub(crate) fn read(path: &Path) -> Result<Config> {
     })
 }
 
-/// Puts a login into the file in place of the one there, or takes it out. The file appears whole or
-/// not at all, readable by its owner only.
+/// Puts a login into the file in place of the one there, or takes it out.
 pub(crate) fn write(path: &Path, login: Option<&Login>) -> Result<()> {
+    replace(path, &with_login(&read_text(path)?, login)?)
+}
+
+/// The logins of the contexts that are not used, by name.
+pub(crate) fn others(path: &Path) -> Result<BTreeMap<String, Login>> {
+    let path = path.with_file_name(OTHERS);
+    toml::from_str(&read_text(&path)?).map_err(|error| {
+        Error::new(Exit::Usage, format!("{} cannot be understood", path.display()))
+            .hint(error.to_string().trim_end().replace('\n', "\n  "))
+    })
+}
+
+/// Writes the logins of the contexts that are not used.
+pub(crate) fn write_others(path: &Path, others: &BTreeMap<String, Login>) -> Result<()> {
+    let text = toml::to_string(others)
+        .map_err(|e| Error::new(Exit::Failed, format!("the contexts cannot be kept: {e}")))?;
+    replace(&path.with_file_name(OTHERS), &text)
+}
+
+/// Replaces a file, which appears whole or not at all, readable by its owner only.
+fn replace(path: &Path, text: &str) -> Result<()> {
     let failed = |error: io::Error| {
         Error::new(Exit::Failed, format!("{} cannot be written: {error}", path.display()))
     };
-    let text = with_login(&read_text(path)?, login)?;
     let folder = folder(path).map_err(failed)?;
     let store = || -> io::Result<()> {
         let mut file = NamedTempFile::new_in(folder)?; // mode 0600
@@ -213,6 +240,18 @@ mod tests {
         assert_eq!(mode(&path), 0o600);
         assert_eq!(mode(path.parent().unwrap()), 0o700);
         assert_eq!(read(&path).unwrap().login, Some(login("t")));
+    }
+
+    #[test]
+    fn other_contexts_wait_beside_it() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("config.toml");
+        assert!(others(&path).unwrap().is_empty());
+        let all = BTreeMap::from([("controller:7443".to_owned(), login("t"))]);
+        write_others(&path, &all).unwrap();
+        assert_eq!(others(&path).unwrap(), all);
+        let mode = fs::metadata(base.path().join(OTHERS)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
 
     #[test]

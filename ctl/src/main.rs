@@ -97,6 +97,7 @@ async fn command(ctx: &Ctx, args: Args) -> Result<()> {
         Command::Login(args) => commands::login::login(ctx, args).await,
         Command::Logout(args) => commands::login::logout(ctx, args.everywhere).await,
         Command::Whoami => commands::login::whoami(ctx).await,
+        Command::Context(args) => commands::context::run(ctx, args).await,
         Command::Agents(Agents::Token(args)) => commands::tokens::run(ctx, args).await,
         Command::Agents(args) => commands::agents::run(ctx, args).await,
         Command::Users(args) => commands::users::run(ctx, args).await,

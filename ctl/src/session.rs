@@ -265,10 +265,19 @@ impl Session {
     }
 }
 
-/// Writes a login with fresh tokens into the configuration file.
+/// Writes a login with fresh tokens into the configuration file. One of another context that is there goes to
+/// the others.
 pub(crate) async fn keep(path: &Path, mut login: Login, tokens: Option<Tokens>) -> Result<Login> {
     keep_tokens(&mut login, tokens)?;
     let _lock = config::lock(path).await?;
+    let before = config::read(path)?.login.filter(|l| l.context != login.context);
+    let mut others = config::others(path)?;
+    let was_there = others.remove(&login.context).is_some();
+    let moves = before.filter(|before| !before.context.is_empty());
+    if moves.is_some() || was_there {
+        others.extend(moves.map(|before| (before.context.clone(), before)));
+        config::write_others(path, &others)?;
+    }
     config::write(path, Some(&login))?;
     Ok(login)
 }

@@ -80,6 +80,16 @@ impl<'w> Dockctl<'w> {
         output_of(self.command(arguments)?, input).await
     }
 
+    /// Runs it to its end with these variables set.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub async fn run_with_env(&self, arguments: &[&str], env: &[(&str, &str)]) -> Result<Output> {
+        let mut command = self.command(arguments)?;
+        command.envs(env.iter().copied());
+        output_of(command, "").await
+    }
+
     /// Runs it to its end; that file is its standard input.
     ///
     /// # Errors

@@ -51,6 +51,7 @@ pub(crate) async fn login(ctx: &Ctx, args: args::Login) -> Result<()> {
     let answer = answer.map_err(|error| session::wrong_scheme(error, &endpoint))?;
 
     let mut login = Login {
+        context: args.context.unwrap_or_else(|| endpoint.authority()),
         url: endpoint.url(),
         username: answer.user.as_ref().map(|u| clean(&u.name)).unwrap_or_default(),
         ..Login::default()
@@ -84,6 +85,7 @@ pub(crate) async fn logout(ctx: &Ctx, everywhere: bool) -> Result<()> {
     let _lock = config::lock(path).await?;
     // URL and trust stay, so that the next login needs no fingerprint.
     let forgotten = Login {
+        context: login.context.clone(),
         url: login.url.clone(),
         ca: login.ca.clone(),
         username: login.username.clone(),

@@ -6,6 +6,7 @@ pub(crate) mod api_tokens;
 pub(crate) mod attach;
 pub(crate) mod audit;
 pub(crate) mod change;
+pub(crate) mod context;
 pub(crate) mod cp;
 mod df;
 pub(crate) mod disk;
