@@ -1,12 +1,14 @@
 //! Clocks that are an hour or a day wrong, at the agent or at the controller, from the start or set while
-//! they run: nobody is locked out, nothing crashes, and dockctl shows by how much they differ.
+//! they run: nobody is locked out, nothing crashes, and dockctl shows by how much they differ. A machine that
+//! was suspended stands still, and then its clock has jumped.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use dockctl_api::v1::{AgentStanding, AgentState};
 use dockctl_tests::{
-    Agent, AgentSpec, Container, Controller, Dockctl, LONG, Off, await_until, rounds, scenario,
+    Agent, AgentSpec, Container, Controller, Dockctl, LONG, Off, Signal, await_until, rounds,
+    scenario,
 };
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -91,6 +93,78 @@ fn a_controller_whose_clock_is_set_locks_nobody_out_and_neither_does_setting_it_
         }
         // And a host can still join.
         world.agent(&controller, "web-2").await?;
+        Ok(())
+    });
+}
+
+#[test]
+fn a_suspended_host_is_told_as_offline_and_comes_back_as_itself() {
+    scenario(async |world| {
+        let controller = world.controller_with(&ARGUMENTS, "127.0.0.1:0").await?;
+        let dockctl = controller.dockctl().await?;
+        let container = world.docker().run("c", IDLE).await?;
+        let clock = world.clock()?;
+        let mut spec = AgentSpec::new(world, &controller, "web-1")?;
+        spec.env = clock.environment()?;
+        let mut agent = world.join(&controller, spec).await?;
+        for _ in 0..rounds(2, 20) {
+            clock.set(Off::Behind(HOUR))?;
+            works(&controller, &agent, &container, -3_600).await?;
+            let before = controller.agent_record("web-1").await?;
+            agent.process.signal(Signal::STOP)?;
+            let away = controller.await_state("web-1", AgentState::Offline).await?;
+            ensure!(!away.cause.is_empty(), "no cause: {away:?}");
+            let listed = dockctl.ok(&["agents", "ls"]).await?;
+            let line = listed.lines().find(|line| line.contains("web-1")).context("not listed")?;
+            ensure!(line.contains("offline") && line.contains(&away.cause), "{line}");
+
+            // An hour has passed that it has not seen.
+            clock.set(RIGHT)?;
+            agent.process.signal(Signal::CONT)?;
+            works(&controller, &agent, &container, 0).await?;
+            let after = controller.agent_record("web-1").await?;
+            ensure!(after.id == before.id && after.epoch > before.epoch, "{before:?} {after:?}");
+            ensure!(agent.process.is_running()?, "it ended: {}", agent.process.tail());
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn agents_come_back_to_a_controller_that_was_suspended() {
+    scenario(async |world| {
+        let clock = world.clock()?;
+        let mut controller = world.controller_by(&clock, &ARGUMENTS).await?;
+        let container = world.docker().run("c", IDLE).await?;
+        let mut agents = Vec::new();
+        for name in ["web-1", "web-2"] {
+            agents.push(world.agent(&controller, name).await?);
+        }
+        let person = controller.dockctl().await?;
+        let losses = |agent: &Agent<'_>| {
+            anyhow::Ok(agent.process.log()?.matches("no link; next try").count())
+        };
+        for _ in 0..rounds(2, 20) {
+            clock.set(Off::Behind(HOUR))?;
+            for agent in &agents {
+                works(&controller, agent, &container, 3_600).await?;
+            }
+            let before = agents.iter().map(losses).collect::<Result<Vec<_>>>()?;
+            controller.process.signal(Signal::STOP)?;
+            for (agent, before) in agents.iter().zip(before) {
+                await_until("the agent to notice", LONG, async || {
+                    Ok((losses(agent)? > before).then_some(()))
+                })
+                .await?;
+            }
+            clock.set(RIGHT)?;
+            controller.process.signal(Signal::CONT)?;
+            for agent in &agents {
+                works(&controller, agent, &container, 0).await?;
+            }
+            person.ok(&["ps"]).await.context("the login from before")?;
+            ensure!(controller.process.is_running()?, "it ended: {}", controller.process.tail());
+        }
         Ok(())
     });
 }
