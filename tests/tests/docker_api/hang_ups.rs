@@ -4,16 +4,28 @@ use std::{
     fs,
     io::{self, Read as _},
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
 use dockctl_api::v1::{ConnectDockerRequest, ConnectDockerResponse};
-use dockctl_tests::{Api, Held, LONG, Process, Signal, await_until, rounds, scenario};
-use tokio::sync::mpsc;
+use dockctl_tests::{
+    Api, Held, LONG, Process, Signal, await_until, counting_script, rounds, scenario,
+};
+use futures_util::{StreamExt as _, stream};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::UnixStream,
+    sync::mpsc,
+    time::timeout,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
 use super::Socket;
+
+/// At the latest this long after its beginning a client goes.
+const LATEST: u64 = 300;
 
 /// Waits until a process has no more of them than before.
 async fn none_left(what: &str, process: &Process, before: usize) -> Result<()> {
@@ -106,6 +118,89 @@ fn aborted_calls_leave_no_socket_task_or_exec() {
             Ok(Some(()))
         })
         .await
+    });
+}
+
+/// A client of docker-socket that goes at a random moment: before it has asked, in the middle of its
+/// request, in that of the answer, or of what the connection has become. `app` reads input, `talks` prints.
+async fn gone(socket: &str, app: &str, talks: &str, n: usize) {
+    let moment = Duration::from_micros(u64::from_le_bytes(dockctl_api::random()) % (LATEST * 1000));
+    let client = async {
+        let mut stream = UnixStream::connect(socket).await?;
+        let bytes = match n % 12 {
+            0 => Vec::new(),
+            1 => b"GET /containers/js".to_vec(),
+            2 => request("GET /containers/json?all=1", "").repeat(20),
+            3 => request("GET /events", ""),
+            4 => request(&format!("GET /containers/{talks}/logs?follow=1&stdout=1&stderr=1"), ""),
+            5 => request(&format!("GET /containers/{talks}/stats"), ""),
+            6 => request(&format!("GET /containers/{talks}/export"), ""),
+            7 => request(&format!("POST /containers/{app}/wait"), ""),
+            8 => request(&format!("POST /containers/{app}/attach?stream=1&stdin=1&stdout=1"), ""),
+            9 => request(&format!("POST /containers/{talks}/attach?stream=1&stdout=1"), ""),
+            10 => {
+                let mut half =
+                    b"POST /build HTTP/1.1\r\nHost: x\r\nContent-Length: 90000000\r\n\r\n".to_vec();
+                half.resize(1 << 20, 0);
+                half
+            }
+            _ => {
+                let body = r#"{"Cmd":["cat"],"AttachStdin":true,"AttachStdout":true}"#;
+                stream.write_all(&request(&format!("POST /containers/{app}/exec"), body)).await?;
+                let mut answer = vec![0; 4096];
+                let length = stream.read(&mut answer).await?;
+                let answer = String::from_utf8_lossy(&answer[..length]).into_owned();
+                let id = answer.split("\"Id\":\"").nth(1).and_then(|rest| rest.get(..64));
+                let head = format!("POST /exec/{}/start", id.unwrap_or("none"));
+                let mut start = request(&head, r#"{"Detach":false,"Tty":false}"#);
+                start.extend(b"typed\n");
+                start
+            }
+        };
+        stream.write_all(&bytes).await?;
+        // Some have said all that they want to say.
+        if n.is_multiple_of(5) {
+            stream.shutdown().await?;
+        }
+        let mut answer = vec![0; 64 << 10];
+        while stream.read(&mut answer).await? > 0 {}
+        std::future::pending::<io::Result<()>>().await
+    };
+    let _ = timeout(moment, client).await;
+}
+
+#[test]
+fn a_thousand_clients_of_docker_socket_that_go_at_any_moment_leave_nothing_behind() {
+    scenario(async |world| {
+        let (controller, agent, docker, dockctl) = world.one_host("web-1").await?;
+        let app = docker.run_with(&["-i"], "app", "exec sleep 100000").await?.name;
+        let talks = docker.run("talks", counting_script()).await?.name;
+        let socket = Socket::open(world, &dockctl).await?;
+        // What the first ones open and keep, such as the connection to the controller, is no leak.
+        for n in 0..12 {
+            gone(&socket.path, &app, &talks, n).await;
+        }
+        socket.docker.cli(&["ps"]).await?;
+        let alone = async || {
+            await_until("the container to be alone", LONG, async || {
+                let top = docker.cli(&["top", &app]).await?;
+                ensure!(top.lines().count() == 3, "{top}");
+                Ok(Some(()))
+            })
+            .await
+        };
+        alone().await?;
+        let before = Held::by(&controller, &agent).await?;
+        let here = socket.process.open_files()?;
+
+        let clients = (0..rounds(120, 1_000)).map(|n| gone(&socket.path, &app, &talks, n));
+        stream::iter(clients).buffer_unordered(8).collect::<Vec<()>>().await;
+        alone().await?;
+        none_left("docker-socket", &socket.process, here).await?;
+        before.again(&controller, &agent).await?;
+        // And it still serves.
+        socket.docker.cli(&["exec", &app, "true"]).await?;
+        Ok(())
     });
 }
 
