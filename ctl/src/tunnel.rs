@@ -63,6 +63,15 @@ enum Kind {
     Tcp(TcpListener),
 }
 
+/// Who shows people the answer that a client gets where there is no way to the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Clients {
+    /// Nobody here: they are programs elsewhere.
+    Elsewhere,
+    /// The client itself, on our own standard error.
+    Here,
+}
+
 /// A client's connection.
 trait Client: AsyncRead + AsyncWrite + AsFd + Unpin {}
 impl Client for UnixStream {}
@@ -90,9 +99,16 @@ impl Tunnel {
         }
     }
 
-    /// Serves clients, for ever. What is wrong with the way to the host is told to them, and here once.
-    pub(crate) async fn serve(&self, session: &Session, term: Term, agent: &str) -> Result<()> {
-        let way = Way { session, agent, term, told: Mutex::default() };
+    /// Serves clients, for ever. What is wrong with the way to the host is told to them, and here once unless
+    /// they show it themselves.
+    pub(crate) async fn serve(
+        &self,
+        session: &Session,
+        term: Term,
+        agent: &str,
+        clients: Clients,
+    ) -> Result<()> {
+        let way = Way { session, agent, term, clients, told: Mutex::default() };
         serve(term, async || self.accept().await, |client| way.carry(client)).await
     }
 
@@ -196,6 +212,7 @@ struct Way<'a> {
     session: &'a Session,
     agent: &'a str,
     term: Term,
+    clients: Clients,
     /// What was said last, so that it is not said for each connection.
     told: Mutex<String>,
 }
@@ -220,7 +237,9 @@ impl Way<'_> {
             }
             Err(error) => {
                 let error = resolve::explain_agent(self.session, self.agent, error).await;
-                self.tell_error(&error);
+                if self.clients == Clients::Elsewhere {
+                    self.tell_error(&error);
+                }
                 // A client that does not want to know is no fault.
                 let _ = tokio::time::timeout(HEAD_WITHIN, refuse(&mut client, &error)).await;
             }

@@ -15,7 +15,7 @@ use crate::{
     args::{self, Listen},
     error::{Error, Exit, Result},
     output::clean,
-    tunnel::Tunnel,
+    tunnel::{Clients, Tunnel},
 };
 
 /// What would lead docker's client to another engine than ours, or make it speak TLS to ours.
@@ -47,7 +47,7 @@ pub(crate) async fn run(ctx: &Ctx, args: args::Docker) -> Result<()> {
     })?;
     let status = tokio::select! {
         ended = ended(&mut child, ctx.term.input) => ended?,
-        failed = tunnel.serve(&ctx.session, ctx.term, &args.agent) => return failed,
+        failed = tunnel.serve(&ctx.session, ctx.term, &args.agent, Clients::Here) => return failed,
     };
     Err(Error::program(code(status)))
 }
@@ -108,7 +108,7 @@ pub(crate) async fn socket(ctx: &Ctx, args: args::DockerSocket) -> Result<()> {
         }
     });
     tokio::select! {
-        failed = tunnel.serve(&ctx.session, ctx.term, &args.agent) => failed,
+        failed = tunnel.serve(&ctx.session, ctx.term, &args.agent, Clients::Elsewhere) => failed,
         _ = interrupt.recv() => Ok(()),
         _ = terminate.recv() => Ok(()),
         _ = hangup.recv() => Ok(()),

@@ -157,9 +157,10 @@ fn dockctl_docker_is_docker_on_that_host() {
         let none = docker(&["ps"])?.env("PATH", "/nonexistent").output()?;
         let said = String::from_utf8_lossy(&none.stderr).into_owned();
         ensure!(none.status.code() == Some(1) && said.contains("apt-get install docker"), "{said}");
-        // A host that is none is told in docker's words.
+        // A host that is none is told in docker's words, and only in them.
         let none = dockctl.run(&["docker", "web-9", "--", "ps"]).await?.failed(1)?;
-        ensure!(none.contains("Error response from daemon: dockctl: web-9"), "{none}");
+        ensure!(none.starts_with("Error response from daemon: dockctl: web-9"), "{none}");
+        ensure!(none.lines().filter(|line| line.contains("web-9")).count() == 1, "{none}");
         Ok(())
     });
 }
