@@ -12,12 +12,12 @@ demo: ## A fleet of two hosts on this machine, shown and taken down again.
 
 test: ## Every test; ARGS go to cargo nextest run, for example ARGS=join.
 	@$(SCRIPTS)/need.sh test
-	@$(SCRIPTS)/tools.sh cargo-nextest grpcurl docker-py
+	@$(SCRIPTS)/tools.sh cargo-nextest grpcurl docker-py compose-5
 	@$(SCRIPTS)/with-engine.sh $(SCRIPTS)/test.sh $(ARGS)
 
 chaos: ## The faults of the link and the daemons in full count, about an hour; CHAOS=network is one file.
 	@$(SCRIPTS)/need.sh test
-	@$(SCRIPTS)/tools.sh cargo-nextest
+	@$(SCRIPTS)/tools.sh cargo-nextest docker-py compose-5
 	@$(SCRIPTS)/with-engine.sh env DOCKCTL_FULL=1 $(SCRIPTS)/test.sh $(CHAOS:%=--test %)
 
 lint: ## Formatting, clippy, buf, shellcheck, systemd units, dependencies' licences and sources.

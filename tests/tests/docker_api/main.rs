@@ -68,23 +68,30 @@ fn script(program: &str, docker: &Docker, arguments: &[&str]) -> Result<String> 
     Ok(out)
 }
 
+/// Runs a shell script on the engine's socket and through the mesh: it prints the same, and these words.
+async fn compare(world: &World, name: &str, words: &[&str]) -> Result<()> {
+    let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
+    let socket = Socket::open(world, &dockctl).await?;
+    let program = format!("{HERE}/{name}");
+    let run = |docker: &Docker| {
+        let dir = world.dir("script")?;
+        script(&program, docker, &[world.prefix(), IMAGE, dir.to_str().context("UTF-8")?])
+    };
+    let direct = run(&docker)?;
+    ensure!(words.iter().all(|word| direct.contains(word)), "{direct}");
+    let through = run(&socket.docker)?;
+    ensure!(direct == through, "directly:\n{direct}\n\nthrough the mesh:\n{through}");
+    Ok(())
+}
+
 #[test]
 fn docker_and_compose_do_the_same_through_the_mesh_as_on_the_socket() {
-    scenario(async |world| {
-        let controller = world.controller().await?;
-        let _agent = world.agent(&controller, "web-1").await?;
-        let socket = Socket::open(world, &controller.dockctl().await?).await?;
-        let program = format!("{HERE}/script.sh");
-        let run = |docker: &Docker| {
-            let dir = world.dir("script")?;
-            script(&program, docker, &[world.prefix(), IMAGE, dir.to_str().context("UTF-8")?])
-        };
-        let direct = run(&world.docker())?;
-        ensure!(direct.contains("code 42") && direct.contains("typed"), "{direct}");
-        let through = run(&socket.docker)?;
-        ensure!(direct == through, "directly:\n{direct}\n\nthrough the mesh:\n{through}");
-        Ok(())
-    });
+    scenario(async |world| compare(world, "script.sh", &["code 42", "typed"]).await);
+}
+
+#[test]
+fn the_newest_compose_does_the_same_through_the_mesh_as_on_the_socket() {
+    scenario(async |world| compare(world, "compose.sh", &["version v5.", "code 3"]).await);
 }
 
 #[test]
