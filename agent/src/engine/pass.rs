@@ -171,7 +171,7 @@ pub(super) async fn pass(
 
 /// The protocol that a request may change to, if it wants to. Elsewhere the wish is left out, so that no
 /// connection becomes one on which requests are not read.
-fn hijacks(line: &Line, headers: &HeaderMap) -> Option<HeaderValue> {
+pub(super) fn hijacks(line: &Line, headers: &HeaderMap) -> Option<HeaderValue> {
     let parts: Vec<&str> = line.parts.iter().map(String::as_str).collect();
     let wanted = match (line.method.as_str(), parts.as_slice()) {
         ("POST", ["exec", _, "start"] | ["containers", _, "attach"]) => "tcp",

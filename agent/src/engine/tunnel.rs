@@ -4,8 +4,11 @@
 use std::sync::{Arc, Mutex};
 
 use dockctl_api::error::{reason, status};
-use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
+use http::{
+    HeaderValue, Request, Response, StatusCode,
+    header::{CONNECTION, UPGRADE},
+};
+use http_body_util::{BodyExt as _, Empty, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, server::conn::http1::Builder, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -16,7 +19,7 @@ use super::{
     Engine,
     fault::{Call, Fault},
     lock,
-    pass::{Failed, Hijack, drain, message, pass, refusal},
+    pass::{Failed, Hijack, drain, hijacks, message, pass, refusal},
     wire::Body,
 };
 use crate::guard::line::Line;
@@ -97,9 +100,11 @@ impl Tunnel {
         };
         let call = format!("{} {}", line.method, line.path());
         audit.line(&line);
+        let is_session = line.parts == ["session"] && hijacks(&line, request.headers()).is_some();
         if !self.engine.guard.allows(&line) {
             drain(request.body_mut()).await;
-            return audit.refused(&format!("dockctl: this host does not allow {call}"));
+            let refused = audit.refused(&format!("dockctl: this host does not allow {call}"));
+            return if is_session { over() } else { refused };
         }
         let endpoint = &self.engine.wire.endpoint;
         let passing = pass(endpoint, &line, request, endpoint.direct(), self.gone.clone());
@@ -112,7 +117,10 @@ impl Tunnel {
                 }
                 response.map(|body| UnsyncBoxBody::new(body.map_err(Into::into)))
             }
-            Err(Failed::Refused(why)) => audit.refused(&refusal(&call, &why)),
+            Err(Failed::Refused(why)) => {
+                let refused = audit.refused(&refusal(&call, &why));
+                if is_session { over() } else { refused }
+            }
             Err(Failed::Absent(why)) => audit.failed(StatusCode::NOT_FOUND, why),
             Err(Failed::Down(error)) => {
                 audit.failed(StatusCode::SERVICE_UNAVAILABLE, self.told(Fault::Connect(error)))
@@ -127,6 +135,17 @@ impl Tunnel {
         let told = self.engine.wire.status(&fault, Call::new("the request"));
         format!("dockctl: {}", told.message())
     }
+}
+
+/// The answer to a build session that is refused. Docker's client shows nothing of a refusal but its number,
+/// so the session begins and is over at once: the build that it is for is then refused in a sentence.
+fn over() -> Response<Body> {
+    let nothing = Empty::new().map_err(|never| match never {});
+    let mut over = Response::new(UnsyncBoxBody::new(nothing));
+    *over.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    over.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    over.headers_mut().insert(UPGRADE, HeaderValue::from_static("h2c"));
+    over
 }
 
 /// A line of the audit log; written when the answer has begun, or was not waited for.

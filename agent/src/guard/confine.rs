@@ -189,16 +189,20 @@ fn start(line: &Line, body: &[u8]) -> Result<(), String> {
 }
 
 fn build(line: &Line) -> Result<(), String> {
-    for (key, value) in query(line)? {
+    let pairs = query(line)?;
+    // Version 2 is BuildKit, which brings demands of its own over /session. It has other keys, too, of which
+    // none tells what to do.
+    if pairs.iter().any(|(key, value)| key == "version" && !matches!(value.as_str(), "" | "1")) {
+        return Err("a build with BuildKit (set DOCKER_BUILDKIT=0)".to_owned());
+    }
+    for (key, value) in pairs {
         let good = match key.as_str() {
             "networkmode" => host_config::is_network(&value),
-            // Version 2 is BuildKit, which brings demands of its own over /session.
-            "version" => matches!(value.as_str(), "" | "1"),
+            "version" => true,
             key => value.is_empty() || BUILD.contains(&key),
         };
         if !good {
-            let hint = if key == "version" { " (set DOCKER_BUILDKIT=0)" } else { "" };
-            return Err(format!("a build with {key:?}{hint}"));
+            return Err(format!("a build with {key:?}"));
         }
     }
     Ok(())

@@ -1,12 +1,17 @@
 //! What the host's owner forbids, and the audit log.
 
 use std::{
+    fs,
     io::{Read as _, Write as _},
     os::unix::net::UnixStream,
+    path::Path,
+    process::{Command, Output},
 };
 
 use anyhow::{Result, ensure};
-use dockctl_tests::{IMAGE, LONG, await_until, consecutive_lines, counting_script, scenario};
+use dockctl_tests::{
+    Docker, IMAGE, LONG, World, await_until, consecutive_lines, counting_script, rounds, scenario,
+};
 
 use super::{Socket, agent_with};
 
@@ -113,6 +118,58 @@ fn an_allow_list_lets_nothing_else_by_in_any_spelling() {
     });
 }
 
+/// Builds with that client on a host that is limited so, and gives what docker says of it.
+fn build(world: &World, docker: &Docker, buildkit: &str) -> Result<Output> {
+    let context = world.dir("context")?;
+    fs::write(context.join("Dockerfile"), format!("FROM {IMAGE}\nCOPY file /\n"))?;
+    fs::write(context.join("file"), "file")?;
+    // Debian's client has BuildKit built in; a newer one, first in the path, may lack its plugin.
+    let debians = "/usr/bin/docker";
+    let client = if Path::new(debians).exists() { debians } else { "docker" };
+    let mut command = Command::new(client);
+    command.args(["-H", docker.host(), "build", "-q", "--network", "none"]).arg(context);
+    Ok(command.env("DOCKER_BUILDKIT", buildkit).output()?)
+}
+
+#[test]
+fn buildkit_is_refused_in_a_sentence_where_the_host_is_limited() {
+    scenario(async |world| {
+        for (variable, value, says) in [
+            (
+                "DOCKCTL_CONFINE",
+                "true",
+                "does not allow POST /build: a build with BuildKit (set DOCKER_BUILDKIT=0)",
+            ),
+            (
+                "DOCKCTL_DOCKER_API_ALLOW",
+                "GET /**,HEAD /_ping",
+                "this host does not allow POST /build",
+            ),
+        ] {
+            let controller = world.controller().await?;
+            let agent = agent_with(world, &controller, &[(variable, value)]).await?;
+            let socket = Socket::open(world, &controller.dockctl().await?).await?;
+            for _ in 0..rounds(3, 50) {
+                let refused = build(world, &socket.docker, "1")?;
+                let said = String::from_utf8_lossy(&refused.stderr);
+                ensure!(
+                    !refused.status.success() && said.contains(says),
+                    "{variable}: {refused:?}"
+                );
+            }
+            let session = agent.process.wait_for_log("path=\"/session\"").await?;
+            ensure!(session.contains("allowed=false status=403"), "{session}");
+            if variable == "DOCKCTL_CONFINE" {
+                let done = build(world, &socket.docker, "0")?;
+                ensure!(done.status.success(), "as docker of old builds: {done:?}");
+                let image = String::from_utf8(done.stdout)?;
+                world.docker().cli(&["rmi", image.trim()]).await?;
+            }
+        }
+        Ok(())
+    });
+}
+
 #[test]
 fn every_request_is_audited_and_no_secret_is() {
     scenario(async |world| {
@@ -121,7 +178,7 @@ fn every_request_is_audited_and_no_secret_is() {
         let agent = agent_with(world, &controller, &[("DOCKCTL_LOG", "error")]).await?;
         let socket = Socket::open(world, &controller.dockctl().await?).await?;
         let context = world.dir("context")?;
-        std::fs::write(context.join("Dockerfile"), format!("FROM {IMAGE}\nARG TOKEN\n"))?;
+        fs::write(context.join("Dockerfile"), format!("FROM {IMAGE}\nARG TOKEN\n"))?;
         let context = context.display().to_string();
         let tag = format!("{}-audit", world.prefix());
         let build = [

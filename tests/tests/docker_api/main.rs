@@ -95,6 +95,11 @@ fn the_newest_compose_does_the_same_through_the_mesh_as_on_the_socket() {
 }
 
 #[test]
+fn buildkit_builds_the_same_through_the_mesh_as_on_the_socket() {
+    scenario(async |world| compare(world, "buildkit.sh", &["built", "the same", "code 1"]).await);
+}
+
+#[test]
 fn docker_py_does_the_same_through_the_mesh_as_on_the_socket() {
     scenario(async |world| {
         let controller = world.controller().await?;
