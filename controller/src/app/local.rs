@@ -2,7 +2,10 @@
 //! (WITHOUT_AGENT_LOCAL). Called by the edge; the only place that knows these rpcs by their paths.
 
 use bytes::Bytes;
-use dockctl_api::{error::bad_field, v1::PingResponse};
+use dockctl_api::{
+    error::bad_field,
+    v1::{ListContainersRequest, ListImagesRequest, PingResponse},
+};
 use dockctl_link::framing;
 use futures_util::{Stream, StreamExt as _, stream};
 use http::Response;
@@ -19,15 +22,35 @@ pub async fn answer(call: Fanout) -> Result<Response<Body>, Status> {
     let message = call.message.clone();
     match call.method.path.as_str() {
         "/dockctl.v1.ContainerService/ListContainers" => {
-            one(&containers::list(&call.registry, &call.selector, &read(message)?)?)
+            let request: ListContainersRequest = read(message)?;
+            needs_agent("filters", !request.filters.is_empty())?;
+            needs_agent("last", request.last > 0)?;
+            needs_agent("size", request.size)?;
+            one(&containers::list(&call.registry, &call.selector, &request)?)
         }
-        "/dockctl.v1.ImageService/ListImages" => one(&images::list(&call.registry, &call.selector)),
+        "/dockctl.v1.ImageService/ListImages" => {
+            let request: ListImagesRequest = read(message)?;
+            needs_agent("filters", !request.filters.is_empty())?;
+            needs_agent("all", request.all)?;
+            one(&images::list(&call.registry, &call.selector))
+        }
         "/dockctl.v1.SystemService/GetVersion" => one(&system::version()),
         "/dockctl.v1.SystemService/Ping" => one(&PingResponse::default()),
         "/dockctl.v1.SystemService/StreamEvents" => {
             Ok(many(system::events(read(message)?, call).await?))
         }
         _ => Err(agent_required()),
+    }
+}
+
+/// Refuses a field that only an engine can answer: passed over, it would give what nobody asked for.
+fn needs_agent(field: &str, is_set: bool) -> Result<(), Status> {
+    match is_set {
+        true => Err(bad_field(
+            field,
+            format!("`{field}` needs an `agent`: the fleet's list asks no engine"),
+        )),
+        false => Ok(()),
     }
 }
 
@@ -66,12 +89,26 @@ fn response(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::{app::names::Selector, fleet::registry::Registry};
     use dockctl_api::{
-        policy::Policies,
+        error::metadata_of,
+        policy::{Method, Policies},
         v1::{ServedBy, WithoutAgent},
     };
+
+    fn call(method: Arc<Method>, message: Bytes) -> Fanout {
+        Fanout {
+            registry: Registry::new(Vec::new()),
+            method,
+            message,
+            selector: Selector::default(),
+            headers: Default::default(),
+            caller: Default::default(),
+        }
+    }
 
     #[tokio::test]
     async fn every_rpc_with_a_local_answer_has_one() {
@@ -81,15 +118,33 @@ mod tests {
                 && m.policy.without_agent() == WithoutAgent::Local
         });
         for method in local {
-            let call = Fanout {
-                registry: Registry::new(Vec::new()),
-                method: method.clone(),
-                message: Bytes::new(),
-                selector: Selector::default(),
-                headers: Default::default(),
-                caller: Default::default(),
-            };
-            answer(call).await.unwrap_or_else(|status| panic!("{}: {status}", method.path));
+            answer(call(method.clone(), Bytes::new()))
+                .await
+                .unwrap_or_else(|status| panic!("{}: {status}", method.path));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_only_an_engine_can_answer_is_refused_and_not_passed_over() {
+        let policies = Policies::load().unwrap();
+        let filters = || vec!["status=exited".to_owned()];
+        let containers = |request: ListContainersRequest| ("Container", request.encode_to_vec());
+        let images = |request: ListImagesRequest| ("Image", request.encode_to_vec());
+        for (field, (noun, message)) in [
+            (
+                "filters",
+                containers(ListContainersRequest { filters: filters(), ..Default::default() }),
+            ),
+            ("last", containers(ListContainersRequest { last: 1, ..Default::default() })),
+            ("size", containers(ListContainersRequest { size: true, ..Default::default() })),
+            ("filters", images(ListImagesRequest { filters: filters(), ..Default::default() })),
+            ("all", images(ListImagesRequest { all: true, ..Default::default() })),
+        ] {
+            let path = format!("/dockctl.v1.{noun}Service/List{noun}s");
+            let method = policies.iter().find(|m| m.path == path).unwrap().clone();
+            let refused = answer(call(method, message.into())).await.unwrap_err();
+            assert_eq!(refused.code(), Code::InvalidArgument, "{path} {field}");
+            assert_eq!(metadata_of(&refused, "field").as_deref(), Some(field), "{path}");
         }
     }
 }
