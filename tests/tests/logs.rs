@@ -56,6 +56,35 @@ fn a_whole_log_is_byte_exact_with_standard_output_and_error_apart() {
 }
 
 #[test]
+fn details_are_dockers_also_in_a_follow() {
+    scenario(async |world| {
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
+        let noted =
+            ["--log-opt", "labels=part,odd", "--label", "part=web", "--label", "odd=a, b=c ü%"];
+        let with = ended(&docker, &noted, "echo out; echo err >&2; echo; echo last").await?.name;
+        let without = docker.run("without", "echo out").await?.name;
+        docker.cli(&["wait", &without]).await?;
+        for (name, flags) in [
+            (&with, &["--details"][..]),
+            (&with, &["--details", "-t"]),
+            (&with, &["--details", "-f"]),
+            (&with, &["--details", "-f", "-t", "--tail", "2"]),
+            (&without, &["--details"]),
+        ] {
+            let theirs = docker.raw(&[&["logs"], flags, &[name]].concat()).await?;
+            let ours =
+                dockctl.run(&[&["logs"], flags, &[&*format!("web-1/{name}")]].concat()).await?;
+            ensure!(ours.code == 0 && !ours.stdout.is_empty(), "{flags:?}: {}", ours.stderr);
+            ensure!(ours.stdout == theirs.stdout, "{flags:?}: {ours:?} and not {theirs:?}");
+            ensure!(ours.stderr == theirs.stderr, "{flags:?}: {ours:?} and not {theirs:?}");
+        }
+        let noted = dockctl.ok(&["logs", "--details", &format!("web-1/{with}")]).await?;
+        ensure!(noted.lines().all(|line| line.contains("part=web")), "{noted}");
+        Ok(())
+    });
+}
+
+#[test]
 fn a_terminals_log_is_byte_exact_even_if_it_looks_like_a_frame() {
     scenario(async |world| {
         let controller = world.controller().await?;

@@ -133,6 +133,9 @@ fn query(request: &StreamLogsRequest) -> Result<String, Status> {
         "stdout={}&stderr={}&follow={}&timestamps={}",
         !request.no_stdout, !request.no_stderr, request.follow, request.timestamps
     );
+    if request.details {
+        query.push_str("&details=true");
+    }
     // Writing to a String cannot fail.
     if let Some(tail) = request.tail {
         let _ = write!(query, "&tail={tail}");
@@ -168,13 +171,14 @@ mod tests {
             tail: Some(0),
             timestamps: true,
             no_stdout: true,
+            details: true,
             since: Some(Timestamp { seconds: 1, nanos: 5 }),
             until: Some(Timestamp { seconds: 9, nanos: 0 }),
             ..plain.clone()
         };
         assert_eq!(
             query(&full).unwrap(),
-            "stdout=false&stderr=true&follow=true&timestamps=true&tail=0&since=1.000000005\
+            "stdout=false&stderr=true&follow=true&timestamps=true&details=true&tail=0&since=1.000000005\
              &until=8.999999999"
         );
         let nothing = StreamLogsRequest { no_stdout: true, no_stderr: true, ..plain };

@@ -55,6 +55,9 @@ pub(crate) struct Logs {
     /// Begin each line with its time.
     #[arg(short, long)]
     pub(crate) timestamps: bool,
+    /// Begin each line with what its log driver was told to note (--log-opt labels=…, env=…, tag=…).
+    #[arg(long)]
+    pub(crate) details: bool,
     /// Leave escape sequences in, even on a terminal.
     #[arg(long)]
     pub(crate) raw: bool,

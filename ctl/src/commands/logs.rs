@@ -69,6 +69,7 @@ pub(super) fn request(args: &args::Logs, target: &Target) -> StreamLogsRequest {
         since: args.since.map(|t| t.0),
         until: args.until.map(|t| t.0),
         timestamps: args.timestamps,
+        details: args.details,
         ..StreamLogsRequest::default()
     }
 }

@@ -454,6 +454,7 @@ mod tests {
             tail: args::Tail(None),
             since: None,
             until: None,
+            details: false,
             timestamps: false,
             raw: false,
             all: false,
