@@ -52,6 +52,39 @@ fn a_call_on_a_link_that_dies_says_that_it_may_have_run() {
 }
 
 #[test]
+fn a_wait_outlives_a_lost_link_and_tells_how_its_containers_ended_meanwhile() {
+    scenario(async |world| {
+        let controller = world.controller().await?;
+        let (proxy, _agent) = world.agent_behind_proxy(&controller, "web-1").await?;
+        let docker = world.docker();
+        let script = "trap 'exit 7' TERM; sleep 100000 & wait";
+        let (first, second) =
+            (docker.run("first", script).await?.name, docker.run("second", script).await?.name);
+        let dockctl = controller.dockctl().await?;
+        let at = |name: &str| format!("web-1/{name}");
+        let mut wait = dockctl.start(&["wait", &at(&first), &at(&second)])?;
+        await_until("both waits to be at the agent", LONG, async || {
+            let metrics = controller.read_metrics().await?;
+            ensure!(metrics.lines().any(|line| line == "dockctl_agent_calls 2"), "{metrics}");
+            Ok(Some(()))
+        })
+        .await?;
+
+        proxy.refuse();
+        wait.wait_for_log("link to web-1 lost").await?;
+        docker.cli(&["stop", &first]).await?;
+        proxy.resume();
+        wait.wait_for_log("link to web-1 is back").await?;
+        ensure!(wait.is_running()?, "the second one has not ended: {}", wait.tail());
+        docker.cli(&["kill", &second]).await?;
+        ensure!(wait.exit_code().await? == 0, "{}", wait.tail());
+        let told = String::from_utf8(wait.stdout()?)?;
+        ensure!(told == "7\n137\n", "{told}");
+        Ok(())
+    });
+}
+
+#[test]
 fn what_happened_while_the_link_was_down_is_in_the_inventory_afterwards() {
     scenario(async |world| {
         let controller = world.controller().await?;

@@ -1,9 +1,12 @@
 //! `wait`, `top`, `diff` and `port`: what there is to know of containers, in docker's words.
 
-use dockctl_api::v1::{
-    ContainerExit, DiffContainerRequest, DiffContainerResponse, FileChangeKind,
-    ListProcessesRequest, ListProcessesResponse, WaitContainerRequest,
-    container_service_client::ContainerServiceClient,
+use dockctl_api::{
+    error::reason,
+    v1::{
+        ContainerExit, DiffContainerRequest, DiffContainerResponse, FileChangeKind,
+        ListProcessesRequest, ListProcessesResponse, WaitContainerRequest,
+        container_service_client::ContainerServiceClient,
+    },
 };
 use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
@@ -22,6 +25,7 @@ use crate::{
     },
     refs::Ref,
     resolve::Target,
+    retry::Retry,
 };
 
 /// `dockctl wait REF...`: the exit codes, in the order named.
@@ -57,12 +61,34 @@ pub(crate) async fn wait(ctx: &Ctx, refs: Refs) -> Result<()> {
     act::fail(ctx, failures)
 }
 
+/// Waits through lost links: an engine tells how a container has ended afterwards, too.
 async fn exit(ctx: &Ctx, target: Target) -> Result<ContainerExit> {
+    let mut retry = Retry::new(ctx.term, target.agent.clone());
     let request = WaitContainerRequest {
         agent: target.agent,
         container: target.container,
         ..WaitContainerRequest::default()
     };
+    loop {
+        match exit_seen(ctx, &request, &mut retry).await {
+            Err(error) => {
+                // One that is lost under the call was there.
+                if error.has_reason(reason::LINK_LOST) {
+                    retry.opened();
+                }
+                retry.after(error).await?;
+            }
+            exit => return exit,
+        }
+    }
+}
+
+/// One wait, until its link is lost.
+async fn exit_seen(
+    ctx: &Ctx,
+    request: &WaitContainerRequest,
+    retry: &mut Retry,
+) -> Result<ContainerExit> {
     let mut waiting = ctx
         .session
         .call(None, |channel| {
@@ -70,10 +96,12 @@ async fn exit(ctx: &Ctx, target: Target) -> Result<ContainerExit> {
             async move { ContainerServiceClient::new(channel).wait_container(request).await }
         })
         .await?;
+    retry.opened();
     while let Some(message) = waiting.message().await? {
         if let Some(exit) = message.exit {
             return Ok(exit);
         }
+        retry.alive();
     }
     Err(Error::new(Exit::Failed, "the agent did not tell how it ended"))
 }
