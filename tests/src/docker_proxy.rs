@@ -62,6 +62,11 @@ impl DockerProxy {
         self.follows.load(Ordering::SeqCst)
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Its URL, for `--docker`.
     pub fn url(&self) -> String {
         format!("tcp://{}", self.address)

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, ensure};
 use dockctl_api::v1::AgentState;
 use dockctl_tests::{
-    Dockctl, Docker, LONG, await_until, consecutive_lines, counting_script, scenario,
+    Dockctl, Docker, DockerProxy, LONG, TcpProxy, await_until, consecutive_lines, counting_script,
+    scenario,
 };
 
 const IDLE: &str = "exec sleep 100000";
@@ -380,6 +381,38 @@ fn what_containers_say_never_steers_a_terminal() {
         // The long line is there, and is one line.
         let logs = dockctl.on_a_terminal(&["logs", &one], "", false).await?;
         ensure!(logs.stdout.split(|b| *b == b'\n').any(|line| line.len() >= 1_000_000));
+        Ok(())
+    });
+}
+
+#[test]
+fn statistics_of_many_hosts_do_not_wait_for_one_that_never_answers() {
+    scenario(async |world| {
+        let controller = world.controller().await?;
+        let _web_1 = world.agent(&controller, "web-1").await?;
+        let docker = world.docker();
+        let proxy = DockerProxy::start(docker.host()).await?;
+        let engine = TcpProxy::start(proxy.address()).await?;
+        let engine_url = format!("tcp://{}", engine.address());
+        let _web_2 = world.agent_at(&controller, "web-2", &engine_url).await?;
+        let name = docker.run("c", IDLE).await?.name;
+        let dockctl = controller.dockctl().await?;
+        let mine = docker.selector();
+        listed(&dockctl, &mine, 2).await?;
+        let refs = ["web-1", "web-2"].map(|host| format!("{host}/{name}"));
+
+        engine.stall();
+        for which in [&[][..], &["-l", &mine], &["--on", "web-*"], &[&refs[0], &refs[1]]] {
+            let output = dockctl.run(&[&["stats", "--no-stream"], which].concat()).await?;
+            let shown = String::from_utf8_lossy(&output.stdout);
+            let rows: Vec<&str> = shown.lines().filter(|line| line.contains(&name)).collect();
+            ensure!(rows.len() == 1 && rows[0].starts_with("web-1 "), "{which:?}: {output:?}");
+            ensure!(output.code == 1, "{which:?}: {output:?}");
+            let missing =
+                output.stderr.lines().filter(|line| line.contains("web-2: no statistics"));
+            ensure!(missing.count() == 1, "{which:?}: {output:?}");
+            ensure!(!output.stderr.contains("web-1: "), "{which:?}: {output:?}");
+        }
         Ok(())
     });
 }

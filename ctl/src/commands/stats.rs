@@ -4,7 +4,6 @@
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    future::ready,
     pin::pin,
     time::{Duration, Instant},
 };
@@ -50,7 +49,7 @@ const WIDTHS: [usize; 9] = [8, 12, 16, 7, 21, 6, 15, 15, 4];
 const QUEUE: usize = 64;
 /// How often a terminal is redrawn.
 const REDRAW: Duration = Duration::from_millis(500);
-/// How long `--no-stream` waits for the fleet; an engine needs two seconds to measure.
+/// How long `--no-stream` waits for several hosts; an engine needs two seconds to measure.
 const ONCE: Duration = Duration::from_secs(4);
 /// A row without a sample for this long has stopped; samples come about once a second.
 const GONE: Duration = Duration::from_secs(5);
@@ -105,27 +104,37 @@ pub(crate) async fn run(ctx: &Ctx, args: args::Stats) -> Result<()> {
     }
     // One host that hangs must not keep all others' answers back.
     let fleet = requests.iter().any(|r| r.agent.is_empty());
-    let deadline = (fleet && args.no_stream).then(|| Instant::now() + ONCE);
+    let several = fleet || requests.len() > 1;
+    let deadline = (several && args.no_stream).then(|| Instant::now() + ONCE);
+    let named = requests.iter().map(|r| r.agent.clone()).filter(|agent| !agent.is_empty());
+    let unheard = RefCell::new(named.collect::<BTreeSet<String>>());
+    let failures = RefCell::new(Vec::new());
     let (samples, incoming) = mpsc::channel(QUEUE);
+    let (chosen, pending, failed) = (&choose, &unheard, &failures);
     let stream = |request: StreamStatsRequest| {
         let who = if request.agent.is_empty() { "the controller" } else { &request.agent };
         let retry = Retry::new(ctx.term, who);
-        follow(ctx, request, retry, &choose, samples.clone())
+        let (agent, samples) = (request.agent.clone(), samples.clone());
+        async move {
+            let result = follow(ctx, request, retry, chosen, samples).await;
+            pending.borrow_mut().remove(&agent);
+            failed.borrow_mut().extend(result.err());
+        }
     };
     let streams: FuturesUnordered<_> = requests.into_iter().map(stream).collect();
     drop(samples);
-    let failures = streams.filter_map(|result| ready(result.err())).collect::<Vec<Error>>();
 
     let mut printer = Printer::start(ctx.term, false)?;
     let screen = Screen::new(ctx, &args, template);
     // Streams that have all ended end the output; output that ends or fails ends the streams.
     let both = async {
         let mut shown = pin!(show(screen, incoming, &mut printer, deadline));
-        let (mut failures, mut failed) = (pin!(failures), None);
+        let mut all = pin!(streams.collect::<Vec<()>>());
+        let mut ended = false;
         loop {
             tokio::select! {
-                result = &mut shown => return Ok((failed.unwrap_or_default(), result?)),
-                list = &mut failures, if failed.is_none() => failed = Some(list),
+                result = &mut shown => return result,
+                _ = &mut all, if !ended => ended = true,
             }
         }
     };
@@ -136,9 +145,17 @@ pub(crate) async fn run(ctx: &Ctx, args: args::Stats) -> Result<()> {
             Err(error) = known.keep(ctx, selection) => Err(error),
         },
     };
-    let (mut failures, answered): (Vec<Error>, _) = printer.finish(both)?;
+    let answered = printer.finish(both)?;
+    let mut failures: Vec<Error> = failures.take();
     if let Some(answered) = answered {
-        failures.extend(silent(ctx, selection.as_ref(), &answered).await?);
+        let hosts = match fleet {
+            true => silent(ctx, selection.as_ref(), &answered).await?,
+            false => unheard.take(),
+        };
+        failures.extend(hosts.iter().map(|host| {
+            let sentence = format!("no statistics within {} s", ONCE.as_secs());
+            Error::new(Exit::Failed, sentence).about(clean(host))
+        }));
     }
     act::fail(ctx, failures)
 }
@@ -148,16 +165,11 @@ async fn silent(
     ctx: &Ctx,
     selection: Option<&Selection>,
     answered: &BTreeSet<String>,
-) -> Result<Vec<Error>> {
+) -> Result<BTreeSet<String>> {
     let listed = resolve::list(&ctx.session, ListContainersRequest::default()).await?;
     let running = listed.containers.into_iter().filter(|c| !c.stale);
     let wanted = running.filter(|c| selection.is_none_or(|s| s.has(c)));
-    let hosts: BTreeSet<String> = wanted.map(|c| c.agent).collect();
-    let error = |host: &String| {
-        let sentence = format!("no statistics within {} s", ONCE.as_secs());
-        Error::new(Exit::Failed, sentence).about(clean(host))
-    };
-    Ok(hosts.difference(answered).map(error).collect())
+    Ok(wanted.map(|c| c.agent).filter(|agent| !answered.contains(agent)).collect())
 }
 
 /// The containers that labels select, by agent and id: samples do not tell labels.
