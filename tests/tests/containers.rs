@@ -222,6 +222,19 @@ fn an_offline_agent_is_told_at_once_with_not_sent_and_exit_code_5_and_its_contai
         ensure!(one.stale, "an offline agent's container is not marked");
         let view = fleet.views.iter().find(|v| v.agent == "web-1").context("no view")?;
         ensure!(view.stale && !view.cause.is_empty(), "{view:?}");
+
+        // One that is named alone is asked itself; of several the list is what was known.
+        for list in ["ps", "images"] {
+            let said = dockctl.run(&[list, "--on", "web-1"]).await?.failed(5)?;
+            ensure!(said.contains("web-1 is offline"), "{said}");
+        }
+        for on in [&[][..], &["--on", "web-*"], &["--on", "web-1,w*"]] {
+            let output = dockctl.run(&[&["ps", "-a"], on].concat()).await?;
+            let shown = String::from_utf8_lossy(&output.stdout);
+            let row = shown.lines().find(|line| line.contains(&container.name));
+            ensure!(output.code == 0 && row.is_some_and(|r| r.contains("stale")), "{output:?}");
+            ensure!(output.stderr.contains("web-1: containers as of "), "{output:?}");
+        }
         Ok(())
     });
 }
