@@ -83,6 +83,20 @@ fn top_sorts_filters_follows_logs_and_stops() {
         screen.keys(&["Escape"]).await?;
         screen.shows("no log", |text| !text.contains("log of")).await?;
 
+        // A shell in it has the terminal, and gives it back.
+        screen.keys(&["e"]).await?;
+        screen.shows("a prompt", |text| text.contains("/ #") && !text.contains("q quit")).await?;
+        screen.keys(&["echo in-$((40+2)) of $(stty size)", "Enter"]).await?;
+        screen.shows("what it says", |text| text.contains("in-42 of 24 80")).await?;
+        screen.keys(&["exit", "Enter"]).await?;
+        let text = screen
+            .shows("the table again", |text| {
+                text.contains(&format!("the shell in web-1/{counts} has ended"))
+                    && text.contains("HOST")
+            })
+            .await?;
+        whole_lines(&text)?;
+
         screen.keys(&["s"]).await?;
         screen
             .shows("the question", |text| text.contains(&format!("Stop web-1/{counts}? [y/N]")))

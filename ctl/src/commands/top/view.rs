@@ -244,6 +244,67 @@ mod tests {
     }
 
     #[test]
+    fn ten_thousand_containers_are_sorted_filtered_and_paged_through() {
+        use crossterm::event::KeyCode;
+
+        let mut model = fleet(10_000);
+        let key = |model: &mut Model, code: KeyCode| drop(model.key(code.into()));
+        let keys = |model: &mut Model, text: &str| {
+            text.chars().for_each(|c| drop(model.key(KeyCode::Char(c).into())));
+        };
+        // Of five, one has ended; of three hosts, web-9 is away and tells nothing.
+        let text = screen(&mut model, 80, 24);
+        assert!(text.contains("hosts 3 (1 away)   running 8000 of 10000"), "{text}");
+        assert_eq!(text.lines().count(), 24);
+        assert!(text.lines().nth(2).is_some_and(|row| row.contains("app-9999")), "{text}");
+        let order = model.order().to_vec();
+        assert_eq!(order.len(), 8_000);
+        let cpu = |at: &Key| model.row(at).and_then(|row| row.usage).map(|usage| usage.cpu);
+        assert!(order.windows(2).all(|pair| cpu(&pair[0]) >= cpu(&pair[1])));
+
+        // By name, page by page: each is shown once.
+        keys(&mut model, "2");
+        let (mut seen, mut pages) = (Vec::new(), 0);
+        loop {
+            let text = screen(&mut model, 80, 24);
+            assert!(text.lines().all(|line| line.width() <= 80), "{text}");
+            let rows = text.lines().skip(2).take(21);
+            let names =
+                rows.filter_map(|row| row.split_whitespace().find(|w| w.starts_with("app-")));
+            seen.extend(names.map(str::to_owned));
+            pages += 1;
+            let before = model.cursor();
+            key(&mut model, KeyCode::PageDown);
+            if model.cursor() == before {
+                break;
+            }
+        }
+        assert!(
+            (8_000_usize.div_ceil(21)..=8_000_usize.div_ceil(21) + 1).contains(&pages),
+            "{pages}"
+        );
+        seen.dedup(); // the last page goes back over rows of the one before
+        let mut sorted = seen.clone();
+        sorted.sort_unstable();
+        sorted.dedup();
+        assert_eq!(sorted.len(), 8_000);
+
+        keys(&mut model, "/APP-999");
+        let text = screen(&mut model, 80, 24);
+        assert_eq!(
+            model.order().len(),
+            9,
+            "app-999 and app-9990 to app-9999, of which two have ended"
+        );
+        assert_eq!(text.lines().filter(|line| line.contains("app-999")).count(), 9, "{text}");
+        key(&mut model, KeyCode::Enter);
+        keys(&mut model, "a");
+        assert_eq!(model.order().len(), 11);
+        key(&mut model, KeyCode::Esc);
+        assert_eq!(model.order().len(), 10_000);
+    }
+
+    #[test]
     fn no_size_breaks_it() {
         let mut model = fleet(5);
         model.key(crossterm::event::KeyCode::Char('l').into());
