@@ -87,6 +87,49 @@ async fn container(docker: &Docker, name: &str) -> Result<Container> {
 }
 
 #[test]
+fn what_is_neither_file_nor_directory_nor_link_is_refused_and_nothing_waits_for_it() {
+    scenario(async |world| {
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
+        let odd = "mkdir -p /d; mkfifo /pipe /d/pipe; echo a >/d/a; ln -s pipe /link; mknod /null c 1 3; \
+                   mknod /disk b 7 0; touch /ready; exec sleep 100000";
+        let name = docker.run("odd", odd).await?.name;
+        await_until("its files", LONG, async || {
+            Ok(docker.cli(&["exec", &name, "ls", "/ready"]).await.ok())
+        })
+        .await?;
+        let here = world.dir("here")?;
+        shell(&here, "mkdir d; mkfifo pipe d/pipe; echo a >d/a; ln -s pipe link; echo f >file")?;
+        let here = here.to_str().context("UTF-8")?;
+        let there = |path: &str| format!("web-1/{name}:{path}");
+        let local = |path: &str| format!("{here}/{path}");
+        for (options, from, to, says) in [
+            (&[][..], there("/pipe"), local("new"), "fifo"),
+            (&[], there("/d"), local("new"), "fifo"),
+            (&["-L"], there("/link"), local("new"), "fifo"),
+            (&[], there("/null"), local("new"), "device"),
+            (&[], there("/disk"), local("new"), "device"),
+            (&[], there("/pipe"), there("/new"), "fifo"),
+            (&[], local("pipe"), there("/new"), "fifo"),
+            (&[], local("d"), there("/new"), "fifo"),
+            (&["-L"], local("link"), there("/new"), "fifo"),
+            (&[], "/dev/null".to_owned(), there("/new"), "device"),
+            (&[], there("/d/a"), local("pipe"), "must be a directory or a regular file"),
+            (&[], local("file"), there("/pipe"), "must be a directory or a regular file"),
+        ] {
+            let copy = [&["cp"], options, &[&*from, &*to]].concat();
+            let said = dockctl.run(&copy).await?.failed(1)?;
+            ensure!(said.contains(says), "{copy:?}: {said}");
+            for made in [local("new"), local("new/pipe")] {
+                let kind = fs::symlink_metadata(made).map(|m| m.is_file() || m.is_dir());
+                ensure!(kind.unwrap_or(true), "{copy:?} made something odd");
+            }
+            shell(Path::new(here), "rm -rf new")?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
 fn out_of_a_container_every_case_ends_as_with_docker_cp() {
     scenario(async |world| {
         let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
