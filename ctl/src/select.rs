@@ -59,6 +59,13 @@ impl Hosts {
         Ok(Self { globs: Some(names?) })
     }
 
+    /// The names of the agents that are meant now.
+    pub(crate) async fn names(session: &Session, on: Option<&On>) -> Result<Vec<String>> {
+        let hosts = Self::new(session, on).await?;
+        let names = resolve::agents(session, "").await?.into_iter().map(|agent| agent.name);
+        Ok(names.filter(|name| hosts.fits(name)).collect())
+    }
+
     /// Whether an agent is meant.
     pub(crate) fn fits(&self, agent: &str) -> bool {
         self.globs.as_ref().is_none_or(|globs| globs.iter().any(|glob| glob_fits(glob, agent)))

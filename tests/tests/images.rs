@@ -242,6 +242,18 @@ fn a_transfer_moves_an_image_without_a_registry_and_in_little_memory() {
             let peak = process.peak_memory()?;
             ensure!(peak <= 64, "{process:?} took {peak} MiB");
         }
+
+        // To several hosts; the one that it comes from needs none.
+        let _web_2 = world.agent(&controller, "web-2").await?;
+        private.docker().cli(&["rmi", &image, &other]).await?;
+        let said = dockctl.ok(&["images", "transfer", "web-1", "db-1,web-*", &image]).await?;
+        let lines: Vec<&str> = said.lines().collect();
+        ensure!(lines.len() == 2 && lines[0].starts_with("db-1: "), "{said}");
+        ensure!(lines[0].contains("has arrived") && lines[1].contains("web-2: "), "{said}");
+        ensure!(lines[1].contains("is there already"), "{said}");
+        ensure!(id(private.docker(), &image).await? == here);
+        dockctl.run(&["images", "transfer", "web-1", "web-1", &image]).await?.failed(2)?;
+        dockctl.run(&["images", "transfer", "web-1", "no-*", &image]).await?.failed(4)?;
         let said = dockctl.run(&["images", "transfer", "web-1", "db-1", "no-such:1"]).await?;
         let said = said.failed(4)?;
         ensure!(said.contains("web-1: No such image: no-such:1"), "{said}");

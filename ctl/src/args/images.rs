@@ -258,9 +258,9 @@ pub(crate) struct Transfer {
     /// The agent that has them.
     #[arg(value_name = "FROM")]
     pub(crate) from: String,
-    /// The agent that gets them.
+    /// The agent that gets them, or several, one after the other: globs select, and commas stand between.
     #[arg(value_name = "TO")]
-    pub(crate) to: String,
+    pub(crate) to: select::On,
     /// Names or ids.
     #[arg(required = true, value_name = "IMAGE")]
     pub(crate) images: Vec<String>,

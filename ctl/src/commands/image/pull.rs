@@ -14,7 +14,7 @@ use super::{Ctx, Show, host};
 use crate::{
     args::images::{Pull, Push},
     commands::many::{self, Verb},
-    error::{Error, Result},
+    error::Result,
     output::{clean, progress::View},
     registry, resolve,
     select::{self, Hosts, On, Selection},
@@ -47,11 +47,7 @@ pub(crate) async fn pull(ctx: &Ctx, args: Pull) -> Result<()> {
 
 /// Pulls on all hosts that `--on` selects, and sums up.
 async fn pull_many(ctx: &Ctx, args: &Pull) -> Result<()> {
-    let looking = async {
-        let hosts = Hosts::new(&ctx.session, args.on.as_ref()).await?;
-        let names = resolve::agents(&ctx.session, "").await?.into_iter().map(|agent| agent.name);
-        Ok::<Vec<String>, Error>(names.filter(|name| hosts.fits(name)).collect())
-    };
+    let looking = Hosts::names(&ctx.session, args.on.as_ref());
     let hosts = ctx.wait("looking for the agents", looking).await?;
     let request = &pull_request(args).await?;
     many::on_hosts(ctx, &hosts, args.parallel.into(), &PULL, |agent| async move {

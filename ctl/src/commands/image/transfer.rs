@@ -1,5 +1,5 @@
-//! `images transfer`: what one host saves is what the other loads, through this machine and with no
-//! registry. Some MiB are under way at most, however large the image.
+//! `images transfer`: what one host saves is what the others load, one after the other, through this machine and
+//! with no registry. Some MiB are under way at most, however large the image.
 
 use dockctl_api::error::reason;
 use futures_util::StreamExt as _;
@@ -10,6 +10,7 @@ use crate::{
     args::{Format, images::Transfer},
     error::{Error, Exit, Result},
     output::{self, clean, human, progress::Meter},
+    select::{Hosts, On},
 };
 
 /// What is known of an image on one host.
@@ -21,16 +22,24 @@ struct Known {
 
 /// `dockctl images transfer FROM TO IMAGE...`.
 pub(crate) async fn run(ctx: &Ctx, args: Transfer) -> Result<()> {
-    if args.from == args.to {
+    let mut hosts = match On::agent(Some(&args.to)) {
+        Some(one) => vec![one.to_owned()],
+        None => {
+            let looking = Hosts::names(&ctx.session, Some(&args.to));
+            ctx.wait("looking for the agents", looking).await?
+        }
+    };
+    hosts.retain(|host| *host != args.from);
+    if hosts.is_empty() {
         return Err(Error::usage("FROM and TO are the same agent"));
     }
     let (mut told, mut failures) = (Vec::new(), Vec::new());
-    for image in &args.images {
-        match one(ctx, &args.from, &args.to, image).await {
+    for (image, to) in args.images.iter().flat_map(|i| hosts.iter().map(move |to| (i, to))) {
+        match one(ctx, &args.from, to, image).await {
             Ok(arrived) if ctx.format == Format::Table => {
-                output::print(arrived.line(&args.to).as_bytes())?;
+                output::print(arrived.line(to).as_bytes())?;
             }
-            Ok(arrived) => told.push(arrived.value(&args.to)),
+            Ok(arrived) => told.push(arrived.value(to)),
             Err(error) => failures.push(error),
         }
     }
