@@ -5,18 +5,19 @@
 use std::{io::Read as _, sync::Arc};
 
 use anyhow::Result;
-use dockctl_api::tls::CONTROLLER_NAME;
+use dockctl_api::tls::{CONTROLLER_NAME, Trust};
 use dockctl_link::controller::{
     listener::Port,
     tls::{ServerCertificate, users_config},
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
-use rustls::{crypto::aws_lc_rs::sign::any_supported_type, sign::CertifiedKey};
+use rustls::{ServerConfig, crypto::aws_lc_rs::sign::any_supported_type, sign::CertifiedKey};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    api::Api,
     fake_agent::{Identity, answers_at_once, private_key},
     measure::Processor,
 };
@@ -44,6 +45,18 @@ pub(crate) struct Ready {
     pub(crate) ca: String,
 }
 
+impl Ready {
+    /// Connects to it.
+    pub(crate) async fn connect(&self) -> Result<Api> {
+        Api::connect(&self.address, self.trust()?).await
+    }
+
+    /// Trusts it.
+    pub(crate) fn trust(&self) -> Result<Trust> {
+        Ok(Trust::Ca(hex::decode(&self.ca)?.into()))
+    }
+}
+
 /// Serves until standard input ends.
 pub(crate) async fn run(args: Args) -> Result<()> {
     let _here = Processor::last()?;
@@ -55,8 +68,26 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// Serves over TLS under a CA of its own.
+/// Serves over TLS.
 async fn one_hop() -> Result<Ready> {
+    let (tls, ca) = own_authority()?;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?.to_string();
+    let port = Port {
+        listener,
+        tls: Some(tls),
+        http1: true,
+        service: answers_at_once(),
+        max_connections: 128,
+        traffic: Default::default(),
+        session_within: None,
+    };
+    tokio::spawn(port.serve(CancellationToken::new()));
+    Ok(Ready { address, ca })
+}
+
+/// TLS under a CA of its own, whose certificate is given as well (hex DER).
+pub(crate) fn own_authority() -> Result<(Arc<ServerConfig>, String)> {
     let ca_key = KeyPair::generate()?;
     let mut ca = CertificateParams::default();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -67,19 +98,5 @@ async fn one_hop() -> Result<Ready> {
     let leaf = leaf.signed_by(&key, &Issuer::new(ca, ca_key))?.der().clone();
     let key = any_supported_type(&private_key(&key)?)?;
     let certificate = ServerCertificate::new(CertifiedKey::new(vec![leaf, root.clone()], key));
-
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?.to_string();
-    let tls = Some(Arc::new(users_config(Arc::new(certificate))?));
-    let port = Port {
-        listener,
-        tls,
-        http1: true,
-        service: answers_at_once(),
-        max_connections: 128,
-        traffic: Default::default(),
-        session_within: None,
-    };
-    tokio::spawn(port.serve(CancellationToken::new()));
-    Ok(Ready { address, ca: hex::encode(root) })
+    Ok((Arc::new(users_config(Arc::new(certificate))?), hex::encode(root)))
 }

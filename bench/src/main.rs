@@ -23,6 +23,7 @@ mod list;
 mod logs;
 mod measure;
 mod plot;
+mod relay;
 mod report;
 mod slow_readers;
 
@@ -76,6 +77,9 @@ enum Part {
     /// A host whose service answers at once.
     #[command(hide = true)]
     AtOnce(at_once::Args),
+    /// What ends TLS on both sides of a hop and does nothing else.
+    #[command(hide = true)]
+    Relay(relay::Args),
 }
 
 /// The benchmarks, in the order in which they run.
@@ -122,6 +126,7 @@ fn work(mut args: Args) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match args.part.take() {
         Some(Part::AtOnce(args)) => runtime.block_on(at_once::run(args)),
+        Some(Part::Relay(args)) => runtime.block_on(relay::run(args)),
         Some(Part::Fleet(args)) => runtime.block_on(fleet(args)),
         None => runtime.block_on(bench(args)),
     }

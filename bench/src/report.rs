@@ -63,12 +63,22 @@ pub(crate) struct Figure {
     #[serde(skip_serializing_if = "Option::is_none")]
     base: Option<Base>,
     dockctl: Series,
+    /// Of which so much is each process's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    parts: Vec<Part>,
     kind: Kind,
     /// The ratio of the medians, what is added to the base's median, or dockctl's own median.
     result: f64,
     goal: Option<Goal>,
     /// None without a goal.
     met: Option<bool>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct Part {
+    process: &'static str,
+    base: f64,
+    dockctl: f64,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -125,13 +135,27 @@ impl Figure {
         result: f64,
     ) -> Self {
         let base = base.map(|(name, series)| Base { name, series: series.clone() });
-        Self { name, unit, base, dockctl: dockctl.clone(), kind, result, goal: None, met: None }
+        let (dockctl, parts) = (dockctl.clone(), Vec::new());
+        Self { name, unit, base, dockctl, parts, kind, result, goal: None, met: None }
     }
 
     /// Sets what is hoped for.
     pub(crate) fn goal(mut self, goal: Goal) -> Self {
         self.met = Some(goal.is_met(self.result));
         self.goal = Some(goal);
+        self
+    }
+
+    /// Says of which processes the base's and dockctl's values are the sum.
+    pub(crate) fn parts<const N: usize>(
+        mut self,
+        processes: [&'static str; N],
+        base: [f64; N],
+        dockctl: [f64; N],
+    ) -> Self {
+        let parts = processes.into_iter().zip(base).zip(dockctl);
+        self.parts =
+            parts.map(|((process, base), dockctl)| Part { process, base, dockctl }).collect();
         self
     }
 
@@ -227,6 +251,10 @@ impl Report {
     pub(crate) fn add(&mut self, figures: Vec<Figure>) {
         for figure in figures {
             println!("{}", figure.line());
+            for Part { process, base, dockctl } in &figure.parts {
+                let (base, dockctl) = (short(*base), short(*dockctl));
+                println!("  {process:<49} {base:<33} {dockctl}");
+            }
             self.figures.push(figure);
         }
     }
