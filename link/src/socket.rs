@@ -6,6 +6,7 @@
 use std::{
     cell::RefCell,
     io::{self, IoSlice},
+    ops::Range,
     pin::Pin,
     sync::{
         Arc,
@@ -14,7 +15,6 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -26,8 +26,46 @@ use crate::controller::traffic::Traffic;
 const READ: usize = 128 * 1024;
 
 thread_local! {
-    /// Where they are read to; a buffer for each of thousands of sockets would mostly lie idle.
-    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    /// What is read to and lies idle; a buffer for each of thousands of sockets would mostly do so.
+    static SPARE: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Idle buffers of a thread: a socket has one only from a read until all of it is taken, mostly within one turn.
+const SPARES: usize = 4;
+
+/// What was read ahead.
+#[derive(Debug)]
+struct Ahead {
+    buffer: Box<[u8]>,
+    /// Of which this was not taken yet.
+    left: Range<usize>,
+}
+
+impl Ahead {
+    fn new() -> Self {
+        let spare = SPARE.with_borrow_mut(Vec::pop);
+        Self { buffer: spare.unwrap_or_else(|| vec![0; READ].into()), left: 0..0 }
+    }
+
+    /// Takes what there is room for. Gives itself back while something is left.
+    fn take(mut self, into: &mut ReadBuf<'_>) -> Option<Self> {
+        let end = self.left.end.min(self.left.start + into.remaining());
+        into.put_slice(&self.buffer[self.left.start..end]);
+        self.left.start = end;
+        if !self.left.is_empty() {
+            return Some(self);
+        }
+        self.spare();
+        None
+    }
+
+    fn spare(self) {
+        SPARE.with_borrow_mut(|spare| {
+            if spare.len() < SPARES {
+                spare.push(self.buffer);
+            }
+        });
+    }
 }
 
 /// Decides how a [`Socket`] closes; clones share the decision.
@@ -47,14 +85,14 @@ pub(crate) struct Socket {
     tcp: TcpStream,
     close: Close,
     /// What was read ahead and not taken yet.
-    ahead: Bytes,
+    ahead: Option<Ahead>,
     traffic: Option<Arc<Traffic>>,
 }
 
 impl Socket {
     /// Closes as `close` says when it is dropped.
     pub(crate) fn new(tcp: TcpStream, close: Close) -> Self {
-        Self { tcp, close, ahead: Bytes::new(), traffic: None }
+        Self { tcp, close, ahead: None, traffic: None }
     }
 
     /// The same with its bytes counted.
@@ -92,9 +130,8 @@ impl AsyncRead for Socket {
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if !this.ahead.is_empty() {
-            let taken = this.ahead.split_to(this.ahead.len().min(into.remaining()));
-            into.put_slice(&taken);
+        if let Some(ahead) = this.ahead.take() {
+            this.ahead = ahead.take(into);
             return Poll::Ready(Ok(()));
         }
         if into.remaining() >= READ {
@@ -103,16 +140,13 @@ impl AsyncRead for Socket {
             this.has_read(into.filled().len() - before);
             return Poll::Ready(Ok(()));
         }
-        BUFFER.with_borrow_mut(|buffer| {
-            buffer.resize(READ, 0);
-            let mut read = ReadBuf::new(buffer);
-            ready!(Pin::new(&mut this.tcp).poll_read(cx, &mut read))?;
-            this.has_read(read.filled().len());
-            let (taken, ahead) = read.filled().split_at(read.filled().len().min(into.remaining()));
-            into.put_slice(taken);
-            this.ahead = Bytes::copy_from_slice(ahead);
-            Poll::Ready(Ok(()))
-        })
+        let mut ahead = Ahead::new();
+        let mut read = ReadBuf::new(&mut ahead.buffer);
+        let result = Pin::new(&mut this.tcp).poll_read(cx, &mut read);
+        ahead.left = 0..read.filled().len();
+        this.has_read(ahead.left.end);
+        this.ahead = ahead.take(into);
+        result
     }
 }
 

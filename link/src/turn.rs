@@ -53,6 +53,32 @@ impl<IO: AsyncWrite + Unpin> Shared<IO> {
     }
 }
 
+impl<IO: AsyncWrite + Unpin> Shared<IO> {
+    /// Sends what waits and then these pieces, of which it gives how much went, in one write.
+    fn poll_send_with(
+        &mut self,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let waiting = self.waiting.len();
+            let all: Vec<_> = std::iter::once(&self.waiting[..])
+                .chain(pieces.iter().map(|piece| &piece[..]))
+                .filter(|piece| !piece.is_empty())
+                .map(IoSlice::new)
+                .collect();
+            match ready!(Pin::new(&mut self.io).poll_write_vectored(cx, &all))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written if written > waiting => {
+                    self.waiting.clear();
+                    return Poll::Ready(Ok(written - waiting));
+                }
+                written => self.waiting.advance(written),
+            }
+        }
+    }
+}
+
 impl<IO: AsyncWrite + Unpin> Future for EndOfTurn<IO> {
     type Output = io::Error;
 
@@ -99,8 +125,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Turns<IO> {
         let mut shared = lock(&self.0);
         let length = pieces.iter().map(|piece| piece.len()).sum();
         if shared.waiting.len() + length > MAX_WAITING {
-            ready!(shared.poll_send(cx))?;
-            return Pin::new(&mut shared.io).poll_write_vectored(cx, pieces);
+            return shared.poll_send_with(cx, pieces);
         }
         pieces.iter().for_each(|piece| shared.waiting.extend_from_slice(piece));
         Poll::Ready(Ok(length))
