@@ -7,15 +7,20 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Request, Response, Uri};
+use futures_util::FutureExt as _;
+use http::{
+    HeaderValue, Method, Request, Response, Uri,
+    header::{CONTENT_TYPE, TE},
+    uri::PathAndQuery,
+};
 use hyper::{body::Incoming, client::conn::http2, rt::Executor};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{io::AsyncWrite, net::TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
-use tonic::body::Body;
-use tower::Service;
+use tonic::{Status, body::Body};
+use tower::{Service, ServiceExt as _};
 
 use crate::{
     socket::{Close, Socket},
@@ -94,6 +99,24 @@ impl Channel {
         tokio::time::timeout(wire::HANDSHAKE_TIMEOUT, connect(address, tls, source))
             .await
             .map_err(timeout)?
+    }
+
+    /// Opens a gRPC call whose messages are framed already. Errors: what the connection says, and a status that
+    /// comes instead of an answer.
+    pub(crate) async fn open(self, path: &'static str, messages: Body) -> Result<Body, Status> {
+        let mut uri = self.origin.clone().into_parts();
+        uri.path_and_query = Some(PathAndQuery::from_static(path));
+        let mut request = Request::new(messages);
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
+        let headers = request.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        let answer = self.oneshot(request).await.map_err(|e| Status::unavailable(e.to_string()))?;
+        match Status::from_header_map(answer.headers()) {
+            Some(status) => Err(status),
+            None => Ok(Body::new(answer.into_body())),
+        }
     }
 
     /// The other end is taken for dead: cuts the connection at once, whoever has clones and streams.
@@ -185,7 +208,8 @@ where
     fn execute(&self, task: F) {
         let end_of_turn = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         match end_of_turn {
-            None => drop(tokio::spawn(async { drop(task.await) })),
+            // Not in an async block, which would hold it twice and copy it for that.
+            None => drop(tokio::spawn(task.map(drop))),
             Some(mut end_of_turn) => drop(tokio::spawn(async move {
                 tokio::select! {
                     biased; // The connection's turn comes first, then its end.

@@ -29,6 +29,25 @@ pub fn frame_message(message: &impl prost::Message) -> Bytes {
     out.freeze()
 }
 
+/// The length of the message that these bytes begin. Errors: UNIMPLEMENTED for a compressed one,
+/// RESOURCE_EXHAUSTED for one above `limit` bytes.
+#[allow(clippy::result_large_err)] // tonic's own error type
+pub(crate) fn length(prefix: &[u8], limit: usize) -> Result<usize, Status> {
+    let Some([compressed, length @ ..]) = prefix.first_chunk::<PREFIX>() else {
+        return Err(Status::internal("no message begins here"));
+    };
+    if *compressed != 0 {
+        return Err(Status::unimplemented("compressed messages are not accepted"));
+    }
+    let length = u32::from_be_bytes(*length) as usize;
+    if length > limit {
+        return Err(Status::resource_exhausted(format!(
+            "the message has {length} bytes; at most {limit} are accepted"
+        )));
+    }
+    Ok(length)
+}
+
 /// Cuts messages out of body pieces that may be cut anywhere.
 #[derive(Debug, Default)]
 pub struct Deframer {
@@ -41,23 +60,14 @@ impl Deframer {
         self.buffer.extend_from_slice(piece);
     }
 
-    /// The next whole message. Errors: UNIMPLEMENTED for a compressed one, RESOURCE_EXHAUSTED for one
-    /// above `limit` bytes.
+    /// The next whole message. Errors: those of `length`.
     #[allow(clippy::result_large_err)] // tonic's own error type
     pub fn next(&mut self, limit: usize) -> Result<Option<Bytes>, Status> {
-        let Some((prefix, rest)) = self.buffer.split_first_chunk::<PREFIX>() else {
+        if self.buffer.len() < PREFIX {
             return Ok(None);
-        };
-        if prefix[0] != 0 {
-            return Err(Status::unimplemented("compressed messages are not accepted"));
         }
-        let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
-        if length > limit {
-            return Err(Status::resource_exhausted(format!(
-                "the message has {length} bytes; at most {limit} are accepted"
-            )));
-        }
-        if rest.len() < length {
+        let length = length(&self.buffer, limit)?;
+        if self.buffer.len() < PREFIX + length {
             return Ok(None);
         }
         self.buffer.advance(PREFIX);

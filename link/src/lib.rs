@@ -13,6 +13,7 @@ pub mod controller;
 pub mod framing;
 pub mod identity;
 pub mod liveness;
+mod parts;
 pub mod protocol;
 pub mod quota;
 mod socket;

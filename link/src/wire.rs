@@ -35,6 +35,11 @@ pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// How long a keepalive PING may go unanswered.
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The rpcs that both ends speak without generated code, since what they carry is framed already.
+pub const CONNECT: &str = "/dockctl.link.v1.AgentLink/Connect";
+/// The other one.
+pub const SERVE: &str = "/dockctl.link.v1.AgentLink/Serve";
+
 /// Largest frame on Connect and Serve, bytes.
 pub const MAX_FRAME: usize = 16 * 1024 * 1024;
 

@@ -8,7 +8,7 @@ use dockctl_api::{
     VERSION,
     error::{self, reason, status},
     link::v1::{
-        Call, CallResult, ConnectRequest, End, ServeRequest, agent_link_client::AgentLinkClient,
+        Call, CallResult, ConnectRequest, End, ServeRequest, ServeResponse,
         connect_request::Frame as Up,
     },
 };
@@ -21,7 +21,12 @@ use tonic::{Code, Status, body::Body, service::Routes};
 use tower::ServiceExt as _;
 
 use super::dedupe::{Claim, Dedupe, Outcome};
-use crate::{channel::Channel, framing, wire};
+use crate::{
+    channel::Channel,
+    framing,
+    parts::{self, Parts},
+    wire,
+};
 
 /// Largest body piece in one ServeRequest, bytes.
 const PIECE: usize = 1024 * 1024;
@@ -45,7 +50,7 @@ pub struct CallContext {
 pub(super) struct Server {
     pub(super) routes: Routes,
     pub(super) up: mpsc::Sender<ConnectRequest>,
-    pub(super) link: AgentLinkClient<Channel>,
+    pub(super) channel: Channel,
     pub(super) dedupe: Dedupe,
 }
 
@@ -183,7 +188,7 @@ impl Server {
 
     /// Brings an answer up on its own stream until the controller has it all or gives it up.
     async fn serve(
-        mut self,
+        self,
         outbound: impl Stream<Item = ServeRequest> + Send + 'static,
         mut request: Option<mpsc::Sender<Option<Bytes>>>,
         left: Option<Instant>,
@@ -192,9 +197,11 @@ impl Server {
         let over = CancellationToken::new();
         let _over = over.clone().drop_guard();
         let outbound = outbound.take_until(async move { over.cancelled().await });
+        let outbound = Body::new(StreamBody::new(parts::frames(outbound.map(Ok))));
         let talk = async {
-            let mut inbound = self.link.serve(outbound).await?.into_inner();
-            while let Some(message) = inbound.message().await? {
+            let inbound = self.channel.open(wire::SERVE, outbound).await?;
+            let mut inbound = Parts::<ServeResponse>::new(inbound);
+            while let Some(message) = inbound.try_next().await? {
                 if let Some(sender) = &request
                     && !message.body.is_empty()
                     && sender.send(Some(message.body)).await.is_err()

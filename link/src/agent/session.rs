@@ -115,7 +115,7 @@ pub(super) async fn run(
     let server = Server {
         routes: host.routes(),
         up: up.clone(),
-        link: link.clone(),
+        channel: channel.clone(),
         dedupe: process.dedupe.clone(),
     };
     let mut updates = Box::pin(forward(host.updates(), up.clone()));

@@ -16,10 +16,10 @@ use http::Response;
 use http_body::Frame;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::DropGuard;
-use tonic::{Status, Streaming, body::Body};
+use tonic::{Status, body::Body};
 
 use super::session::{Pending, Served};
-use crate::framing;
+use crate::{framing, parts::Parts};
 
 /// An answer.
 pub(super) struct Answer {
@@ -33,7 +33,7 @@ pub(super) struct Answer {
 }
 
 struct Stream {
-    inbound: Streaming<ServeRequest>,
+    inbound: Parts<ServeRequest>,
     pending: Pending,
     deadline: Option<Pin<Box<Sleep>>>,
     _done: DropGuard,

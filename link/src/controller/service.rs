@@ -3,6 +3,7 @@
 
 use std::{
     convert::Infallible,
+    future::ready,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -14,14 +15,15 @@ use dockctl_api::{
     VERSION,
     error::{reason, status},
     link::v1::{
-        ConnectRequest, ConnectResponse, DesiredState, EnrollRequest, EnrollResponse, RenewRequest,
-        RenewResponse, ServeRequest, ServeResponse, Welcome,
+        ConnectRequest, ConnectResponse, DesiredState, End, EnrollRequest, EnrollResponse,
+        RenewRequest, RenewResponse, ServeRequest, ServeResponse, Welcome,
         agent_link_server::{AgentLink, AgentLinkServer},
         connect_request,
         connect_response::Frame as Down,
     },
 };
-use futures_util::{Stream, StreamExt as _, stream};
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
+use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -34,7 +36,12 @@ use super::{
     listener::Peer,
     session::{self, Served, Session},
 };
-use crate::{framing, identity::PeerIdentity, protocol, wire};
+use crate::{
+    framing,
+    identity::PeerIdentity,
+    parts::{self, Parts},
+    protocol, wire,
+};
 
 /// The agents' services, for a [`super::listener::Port`].
 pub fn router(host: Arc<dyn Host>) -> Router {
@@ -43,7 +50,7 @@ pub fn router(host: Arc<dyn Host>) -> Router {
     Router { service: Service { host }, others: Routes::new(server).prepare() }
 }
 
-/// Connect, and the other rpcs through tonic; see [`Inbound`].
+/// Connect and Serve, and the other rpcs through tonic; see [`Inbound`] and [`Parts`].
 #[derive(Clone)]
 pub struct Router {
     service: Service,
@@ -64,20 +71,21 @@ where
     }
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        if request.uri().path() != CONNECT {
-            return Box::pin(self.others.clone().oneshot(request.map(Body::new)));
-        }
         let service = self.service.clone();
-        Box::pin(async move {
-            let (head, body) = request.into_parts();
-            let peer = head.extensions.get::<Arc<Peer>>().cloned();
-            let answer = service.connected(peer, Inbound::new(Body::new(body))).await;
-            Ok(answer.unwrap_or_else(Status::into_http))
-        })
+        let peer = request.extensions().get::<Arc<Peer>>().cloned().ok_or_else(no_peer);
+        match request.uri().path() {
+            wire::CONNECT => Box::pin(async move {
+                let inbound = Inbound::new(Body::new(request.into_body()));
+                Ok(service.connected(peer, inbound).await.unwrap_or_else(Status::into_http))
+            }),
+            wire::SERVE => Box::pin(async move {
+                let inbound = Parts::new(Body::new(request.into_body()));
+                Ok(answered(peer, inbound).await.unwrap_or_else(Status::into_http))
+            }),
+            _ => Box::pin(self.others.clone().oneshot(request.map(Body::new))),
+        }
     }
 }
-
-const CONNECT: &str = "/dockctl.link.v1.AgentLink/Connect";
 
 #[derive(Clone)]
 struct Service {
@@ -88,10 +96,10 @@ impl Service {
     /// Admits an agent and opens its session.
     async fn connected(
         &self,
-        peer: Option<Arc<Peer>>,
+        peer: Result<Arc<Peer>, Status>,
         mut inbound: Inbound,
     ) -> Result<http::Response<Body>, Status> {
-        let peer = peer.ok_or_else(no_peer)?;
+        let peer = peer?;
         let identity = identity(&peer)?;
         if identity.not_after <= SystemTime::now() {
             return Err(status(
@@ -183,29 +191,40 @@ impl AgentLink for Service {
 
     async fn serve(
         &self,
-        request: Request<Streaming<ServeRequest>>,
+        _: Request<Streaming<ServeRequest>>,
     ) -> Result<Response<Frames<ServeResponse>>, Status> {
-        let peer = peer(&request)?;
-        let session = peer
-            .session
-            .get()
-            .ok_or_else(|| Status::failed_precondition("open Connect on this connection first"))?;
-        let mut inbound = request.into_inner();
-        let first = match timeout(wire::HANDSHAKE_TIMEOUT, inbound.message()).await {
-            Ok(Ok(Some(first))) => first,
-            Ok(Ok(None)) => return Err(Status::invalid_argument("the stream names no call")),
-            Ok(Err(status)) => return Err(status),
-            Err(_) => return Err(Status::deadline_exceeded("the stream names no call")),
-        };
-        let Some(mut waiter) = session.take_call(first.call_id) else {
-            peer.keep_pace().await; // Cancelled, or made up.
-            return Err(Status::not_found("no such call waits for an answer"));
-        };
-        let rest = waiter.rest.take();
-        let done = CancellationToken::new();
-        waiter.serve(Served { first, inbound, done: done.clone().drop_guard() });
-        Ok(Response::new(Box::pin(request_body(rest, done))))
+        Err(Status::internal("the router answers Serve itself"))
     }
+}
+
+/// Hands an answer over to who waits for it, and sends what more there is of the request.
+async fn answered(
+    peer: Result<Arc<Peer>, Status>,
+    mut inbound: Parts<ServeRequest>,
+) -> Result<http::Response<Body>, Status> {
+    let peer = peer?;
+    let session = peer
+        .session
+        .get()
+        .ok_or_else(|| Status::failed_precondition("open Connect on this connection first"))?;
+    let first = match timeout(wire::HANDSHAKE_TIMEOUT, inbound.try_next()).await {
+        Ok(Ok(Some(first))) => first,
+        Ok(Ok(None)) => return Err(Status::invalid_argument("the stream names no call")),
+        Ok(Err(status)) => return Err(status),
+        Err(_) => return Err(Status::deadline_exceeded("the stream names no call")),
+    };
+    let Some(mut waiter) = session.take_call(first.call_id) else {
+        peer.keep_pace().await; // Cancelled, or made up.
+        return Err(Status::not_found("no such call waits for an answer"));
+    };
+    let rest = waiter.rest.take();
+    let done = CancellationToken::new();
+    waiter.serve(Served { first, inbound, done: done.clone().drop_guard() });
+    let trailers = |end: &End| Ok::<_, Status>(Frame::trailers(framing::trailers(end)));
+    let request = parts::frames(request_body(rest, done))
+        .or_else(move |status| ready(trailers(&framing::end_of(&status))));
+    let body = request.chain(stream::iter([trailers(&End::default())]));
+    Ok(framing::response(Body::new(StreamBody::new(body))))
 }
 
 /// The further request body, then nothing until the answer is done: half-closing earlier would look

@@ -22,13 +22,14 @@ use tokio::{
     time,
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tonic::{Code, Status, Streaming, body::Body};
+use tonic::{Code, Status, body::Body};
 
 use super::{Admission, Host, Update, body::Answer, inbound::Inbound, listener::Peer};
 use crate::{
     calls::{Calls, Refused},
     framing,
     liveness::{Liveness, State},
+    parts::Parts,
     quota::Quota,
     socket::Close,
     wire,
@@ -122,7 +123,7 @@ enum Answered {
 /// An answer that comes on a Serve stream.
 pub(super) struct Served {
     pub(super) first: ServeRequest,
-    pub(super) inbound: Streaming<ServeRequest>,
+    pub(super) inbound: Parts<ServeRequest>,
     /// Dropped when the answer has been read or given up.
     pub(super) done: DropGuard,
 }
