@@ -67,6 +67,7 @@ impl Api {
         call.answered(answer.unwrap_or_else(|status| error::response(&status)))
     }
 
+    /// What only some calls need is boxed, so that starting a forwarded one does not copy the room for it.
     async fn answer(self, request: Request<Body>) -> Result<Response<Body>, Status> {
         let (mut head, body) = request.into_parts();
         let path = head.uri.path().to_owned();
@@ -87,7 +88,7 @@ impl Api {
             Err(Refusal { status, denied: None }) => return Err(status),
             Err(Refusal { status, denied: Some((method, principal)) }) => {
                 deed.principal = principal.name;
-                return Err(self.denied(&method, deed, status).await);
+                return Err(Box::pin(self.denied(&method, deed, status)).await);
             }
         };
         if let Some(principal) = &principal {
@@ -96,7 +97,7 @@ impl Api {
             head.extensions.insert(principal.clone());
         }
         let Some(method) = method else {
-            let response = self.local(Request::from_parts(head, body)).await?;
+            let response = Box::pin(self.local(Request::from_parts(head, body))).await?;
             let drained = self.drained();
             return Ok(response.map(|body| ending::until(body, drained, ())));
         };
@@ -123,13 +124,22 @@ impl Api {
                 agent = target.agent;
                 match agent.as_str() {
                     "" => {
-                        self.whole_fleet(&method, principal, opening, head, &target.selector).await
+                        Box::pin(self.whole_fleet(
+                            &method,
+                            principal,
+                            opening,
+                            head,
+                            &target.selector,
+                        ))
+                        .await
                     }
                     agent => self.forward(&method, principal, opening, &head, agent, deed).await,
                 }
             }
-            _ if method.policy.audited => self.local_audited(head, body, &method, deed).await,
-            _ => self.local(Request::from_parts(head, body)).await,
+            _ if method.policy.audited => {
+                Box::pin(self.local_audited(head, body, &method, deed)).await
+            }
+            _ => Box::pin(self.local(Request::from_parts(head, body))).await,
         }?;
         drop(unary);
         let drained = self.drained();
@@ -163,13 +173,13 @@ impl Api {
         deed.target = audit::target(method, &opening.message);
         let check = |labels: &_| guard::check_agent(method, principal, agent, labels);
         if let Ok(Err(status)) = self.registry.with_labels(agent, check) {
-            return Err(self.denied(method, deed, status).await);
+            return Err(Box::pin(self.denied(method, deed, status)).await);
         }
         let spec = forward::spec(method, opening, &head.headers, &Caller::from(principal))?;
         if !method.policy.audited {
             return forward::forward(&self.registry, agent, spec).await;
         }
-        let begun = self.audit.begin(deed).await;
+        let begun = Box::pin(self.audit.begin(deed)).await;
         ended(begun, forward::forward(&self.registry, agent, spec).await)
     }
 

@@ -50,13 +50,14 @@ impl Gateway {
         Ok(response)
     }
 
+    /// All but gRPC is boxed, so that a call has no room for it.
     async fn answer(self, request: Request<Body>) -> Response<Body> {
         let path = request.uri().path();
         if matches!(*request.method(), Method::GET | Method::HEAD) {
             if path.starts_with(socket::PATH) {
-                return socket::open(self, request).await;
+                return Box::pin(socket::open(self, request)).await;
             }
-            if let Some(page) = self.pages.get(path).await {
+            if let Some(page) = Box::pin(self.pages.get(path)).await {
                 return page;
             }
         }
@@ -85,15 +86,19 @@ impl Gateway {
                     let api = api.clone();
                     async move { Ok::<_, Infallible>(api.call(request.map(Body::new)).await) }
                 });
-                match GrpcWebLayer::new().layer(call).oneshot(request).await {
+                match Box::pin(GrpcWebLayer::new().layer(call).oneshot(request)).await {
                     Ok(response) => response.map(Body::new),
                     Err(never) => match never {},
                 }
             }
             Some(Kind::Json) => {
                 let (head, body) = request.into_parts();
-                match self.json.request(&head, body) {
-                    Ok(call) => self.json.response(&head, self.api.call(call).await).await,
+                let Self { api, json, .. } = self;
+                match json.request(&head, body) {
+                    Ok(call) => {
+                        let answered = async { json.response(&head, api.call(call).await).await };
+                        Box::pin(answered).await
+                    }
                     Err(status) => json::error(&status),
                 }
             }

@@ -95,10 +95,11 @@ impl Server {
         }
     }
 
+    /// What only some calls need is boxed, so that starting a small one does not copy the room for it.
     async fn run(self, call: Call, left: Option<Instant>, ticket: Option<super::dedupe::Ticket>) {
         let (call_id, inline) = (call.call_id, call.inline_allowed);
         if call.request_open {
-            return self.run_open(call, left).await;
+            return Box::pin(self.run_open(call, left)).await;
         }
         let body = Body::new(Full::new(framing::frame(&call.message)).map_err(|e| match e {}));
         let work = async {
@@ -124,7 +125,7 @@ impl Server {
                 &[(error::RAN, error::MAYBE_RAN)],
             )),
             Ok(Err((first, body))) => {
-                return self.serve(pieces(call_id, first, body), None, left).await;
+                return Box::pin(self.serve(pieces(call_id, first, body), None, left)).await;
             }
         };
         if let Some(ticket) = ticket {

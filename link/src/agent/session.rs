@@ -16,7 +16,7 @@ use dockctl_api::{
         connect_response::Frame as Down,
     },
 };
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::{
     sync::mpsc,
     task::{AbortHandle, JoinSet},
@@ -264,10 +264,8 @@ struct RunningCalls {
 
 impl RunningCalls {
     fn start(&mut self, call_id: u64, work: impl Future<Output = ()> + Send + 'static) {
-        let task = self.tasks.spawn(async move {
-            work.await;
-            call_id
-        });
+        // Not in an async block, which would hold it twice and copy it for that.
+        let task = self.tasks.spawn(work.map(move |()| call_id));
         self.by_id.insert(call_id, task);
     }
 

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use dockctl_api::{
     error::{self, reason},
     link::v1::{
@@ -37,6 +37,8 @@ use crate::{
 
 /// Frames that may wait for the agent to read them.
 const DOWN_QUEUE: usize = 256;
+/// Bytes of them that go out in one piece.
+const TOGETHER: usize = 16 * 1024;
 /// How long an agent may take to close after a Goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);
 /// What an agent may send beside answers, in tokens: a second, and at once. A frame costs one, and one
@@ -489,15 +491,34 @@ pub(super) fn frames(
     let state = Some((session, down));
     let frames = stream::unfold(state, |state| async move {
         let (session, mut down) = state?;
-        let Queued { framed, last } = tokio::select! {
+        let mut queue = Vec::new();
+        tokio::select! {
             biased;
-            frame = down.recv() => frame?,
+            1.. = down.recv_many(&mut queue, DOWN_QUEUE) => {}
             () = session.over.cancelled() => return None,
-        };
-        Some((Ok(Frame::data(framed)), (!last).then_some((session, down))))
+        }
+        let last = queue.iter().position(|queued| queued.last);
+        queue.truncate(last.map_or(queue.len(), |last| last + 1));
+        Some((stream::iter(together(queue)), last.is_none().then_some((session, down))))
     });
+    let frames = frames.flatten().map(|piece| Ok(Frame::data(piece)));
     let end = Frame::trailers(framing::trailers(&End::default()));
     frames.chain(stream::iter([Ok(end)]))
+}
+
+/// What waits in one piece, where it is not too much to be copied for that: HTTP/2's framing costs more than a
+/// small call itself.
+fn together(queue: Vec<Queued>) -> Vec<Bytes> {
+    let length: usize = queue.iter().map(|queued| queued.framed.len()).sum();
+    let pieces = queue.into_iter().map(|queued| queued.framed);
+    match pieces.len() {
+        2.. if length <= TOGETHER => {
+            let mut piece = BytesMut::with_capacity(length);
+            pieces.for_each(|framed| piece.extend_from_slice(&framed));
+            vec![piece.freeze()]
+        }
+        _ => pieces.collect(),
+    }
 }
 
 impl Session {
