@@ -111,6 +111,8 @@ enum State {
     Piece(usize, usize),
     /// A message, or the rest of one, that is decoded in whole.
     Whole(usize),
+    /// Nothing: there was an error.
+    Over,
 }
 
 impl<P: Part> Parts<P> {
@@ -137,6 +139,7 @@ impl<P: Part> Parts<P> {
                     None => return Ok(None),
                     Some(state) => self.state = state,
                 },
+                State::Over => return Ok(None),
                 State::Piece(0, 0) => self.state = State::Prefix,
                 State::Piece(0, after) => self.state = State::Whole(after),
                 State::Piece(..) if self.ready.is_empty() => return Ok(None),
@@ -195,10 +198,16 @@ const MAX_FIELD: usize = 6;
 impl<P: Part> Stream for Parts<P> {
     type Item = Result<P, Status>;
 
+    /// Ends after its first error.
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        loop {
-            if let Some(parsed) = self.parse().transpose() {
-                return Poll::Ready(Some(parsed));
+        while self.state != State::Over {
+            match self.parse() {
+                Ok(None) => {}
+                Ok(Some(message)) => return Poll::Ready(Some(Ok(message))),
+                Err(status) => {
+                    self.state = State::Over;
+                    return Poll::Ready(Some(Err(status)));
+                }
             }
             let ended = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 Some(Ok(frame)) => match frame.into_data() {
@@ -214,9 +223,11 @@ impl<P: Part> Stream for Parts<P> {
                 }
                 None => None,
             };
+            self.state = State::Over;
             let error = ended.filter(|status| status.code() != Code::Ok);
             return Poll::Ready(error.map(Err));
         }
+        Poll::Ready(None)
     }
 }
 
