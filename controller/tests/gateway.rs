@@ -50,6 +50,8 @@ async fn json_logs_in_lists_and_fails_as_http_has_it() {
         for (rpc, body, code, grpc) in [
             ("AuthService/WhoAmI", "{", 400, 3),
             ("AuthService/WhoAmI", r#"{"nothing":1}"#, 400, 3),
+            ("AuthService/Logout", "[]", 400, 3),
+            ("ContainerService/StopContainer", "[]", 400, 3),
             ("ContainerService/StopContainer", r#"{"container":"x"}"#, 400, 3),
             ("AgentService/GetAgent", r#"{"agent":"nobody"}"#, 404, 5),
             ("UserService/CreateUser", r#"{"username":"admin","password":"long enough"}"#, 409, 6),
@@ -197,6 +199,7 @@ async fn what_a_strange_page_or_form_sends_never_reaches_a_handler() {
         ] {
             let answer = world.send(version, method, LOGIN, &headers, credentials()).await;
             assert_eq!(answer.status.as_u16(), code, "{version:?} {method} {headers:?}");
+            assert!(answer.json()["message"].is_string(), "a google.rpc.Status");
             assert_eq!(answer.header("access-control-allow-origin"), "");
         }
         let allowed = [JSON, ("origin", "https://ops.example")];

@@ -32,7 +32,7 @@ units() {
 }
 
 check "rustfmt" cargo fmt --all --check
-check "shellcheck" shellcheck -x deploy/scripts/*.sh tests/images.sh .ci/run
+check "shellcheck" shellcheck -x deploy/scripts/*.sh docs/clients/*.sh docs/clients/*/*.sh tests/images.sh .ci/run
 check "systemd units" units
 check "buf lint" buf lint
 check "buf breaking" breaking

@@ -30,7 +30,9 @@ test             time          time
 test             useradd       passwd
 test             docker-registry docker-registry
 test,lint        pip3          python3-pip
-lint             npm           npm
+test,lint        npm           npm
+test             node          nodejs
+test             chromium      chromium
 lint             shellcheck    shellcheck
 lint             git           git
 lint             systemd-analyze systemd

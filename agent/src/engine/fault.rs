@@ -208,6 +208,8 @@ fn answered(code: u16, message: &str, dockers: bool, call: Call<'_>, host: &str)
         404 => status(Code::NotFound, reason::NOT_FOUND, sentence, &[("call", call.name)]),
         400 => error(Code::InvalidArgument),
         409 | 501 | 503 => error(Code::FailedPrecondition),
+        // Docker says so of what cannot be done just now, such as to unpause what runs.
+        500 if !message.is_empty() => error(Code::FailedPrecondition),
         _ => error(Code::Internal),
     }
 }
@@ -258,7 +260,7 @@ mod tests {
             (400, r#"{"message":"bad"}"#, Code::InvalidArgument, reason::DOCKER_ERROR),
             (409, r#"{"message":"paused"}"#, Code::FailedPrecondition, reason::DOCKER_ERROR),
             (501, r#"{"message":"no reading"}"#, Code::FailedPrecondition, reason::DOCKER_ERROR),
-            (500, r#"{"message":"port is taken"}"#, Code::Internal, reason::DOCKER_ERROR),
+            (500, r#"{"message":"port is taken"}"#, Code::FailedPrecondition, reason::DOCKER_ERROR),
             (502, "", Code::Internal, reason::DOCKER_ERROR),
             (
                 500,

@@ -103,7 +103,7 @@ async fn the_engines_own_errors_keep_their_sentence() {
     is(engine.start("ab").await, Code::FailedPrecondition, reason::AMBIGUOUS);
     let status = is(engine.kill("busy", "").await, Code::FailedPrecondition, reason::DOCKER_ERROR);
     assert_eq!(status.message(), "Container busy is not running");
-    let status = is(engine.start("port").await, Code::Internal, reason::DOCKER_ERROR);
+    let status = is(engine.start("port").await, Code::FailedPrecondition, reason::DOCKER_ERROR);
     assert_eq!(status.message(), "port is already allocated");
     is(engine.start("../info").await, Code::InvalidArgument, reason::BAD_FIELD);
     assert!(!fake.requests().iter().any(|r| r.contains("info")), "nothing of it was sent");

@@ -3,9 +3,9 @@
 
 use std::{convert::Infallible, sync::Arc};
 
-use http::{Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
-use tonic::body::Body;
+use tonic::{Code, body::Body};
 use tonic_web::GrpcWebLayer;
 use tower::{Layer as _, ServiceExt as _};
 
@@ -14,9 +14,8 @@ use super::{
     json::{self, Json},
     origin::{self, Origins},
     pages::Pages,
-    socket,
+    socket, whole,
 };
-use crate::error;
 
 /// What answers on the users' port; cheap to clone.
 #[derive(Clone)]
@@ -34,7 +33,10 @@ pub struct Gateway {
 impl Gateway {
     /// Answers one request.
     pub async fn serve(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-        let request = request.map(Body::new);
+        let request = match Kind::of(&request) {
+            Some(Kind::Grpc) => request.map(Body::new),
+            _ => request.map(whole::read),
+        };
         let origin = match self.origins.check(&request) {
             Ok(origin) => origin,
             Err(strange) => return Ok(strange.refusal()),
@@ -63,21 +65,20 @@ impl Gateway {
         }
         let is_known = self.json.method(path).is_some() || path.starts_with("/grpc.");
         if request.method() != Method::POST {
-            return match is_known {
-                true => {
-                    let mut refusal =
-                        error::plain(StatusCode::METHOD_NOT_ALLOWED, "calls are POST requests\n");
-                    let post = http::HeaderValue::from_static("POST");
-                    refusal.headers_mut().insert(header::ALLOW, post);
-                    refusal
-                }
-                false => error::plain(StatusCode::NOT_FOUND, "there is nothing here; see /docs\n"),
-            };
+            if !is_known {
+                let message = "there is nothing here; see /docs";
+                return json::refusal(StatusCode::NOT_FOUND, Code::NotFound, message);
+            }
+            let code = StatusCode::METHOD_NOT_ALLOWED;
+            let mut refusal = json::refusal(code, Code::Unimplemented, "calls are POST requests");
+            refusal.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+            return refusal;
         }
         match Kind::of(&request) {
-            Some(Kind::Grpc) if request.version() < Version::HTTP_2 => error::plain(
+            Some(Kind::Grpc) if request.version() < Version::HTTP_2 => json::refusal(
                 StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-                "gRPC needs HTTP/2; over HTTP/1.1 send gRPC-web or JSON\n",
+                Code::Unimplemented,
+                "gRPC needs HTTP/2; over HTTP/1.1 send gRPC-web or JSON",
             ),
             Some(Kind::Grpc) => self.api.call(request).await,
             Some(Kind::GrpcWeb) => {
@@ -102,10 +103,11 @@ impl Gateway {
                     Err(status) => json::error(&status),
                 }
             }
-            None => error::plain(
+            None => json::refusal(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                Code::InvalidArgument,
                 "this port speaks gRPC, gRPC-web and JSON: content-type application/grpc, \
-                 application/grpc-web or application/json\n",
+                 application/grpc-web or application/json",
             ),
         }
     }

@@ -235,6 +235,11 @@ fn piece(as_events: bool, kind: &str, json: &[u8]) -> Bytes {
     piece.freeze()
 }
 
+/// A refusal of what is no call: an HTTP status, and the google.rpc.Status that JSON's readers expect.
+pub(super) fn refusal(code: StatusCode, grpc: Code, message: &str) -> Response<Body> {
+    answer(code, JSON, Full::from(rpc_status(&Status::new(grpc, message)).to_string()))
+}
+
 /// An error as the answer to a JSON request.
 pub(super) fn error(status: &Status) -> Response<Body> {
     let code = http_status(status.code());

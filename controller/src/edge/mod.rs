@@ -13,6 +13,7 @@ pub mod origin;
 pub mod pages;
 mod right;
 mod socket;
+mod whole;
 
 use dockctl_api::link::v1::End;
 use dockctl_link::framing;

@@ -165,10 +165,10 @@ impl Made {
             }
             // Too large for a JavaScript number, so proto3 writes them as strings.
             Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => {
-                json!({ "type": "string", "format": "int64", "pattern": "^-?[0-9]{1,18}$" })
+                json!({ "type": "string", "format": "int64", "pattern": "^-?[0-9]{1,19}$" })
             }
             Kind::Uint64 | Kind::Fixed64 => {
-                json!({ "type": "string", "format": "uint64", "pattern": "^[0-9]{1,19}$" })
+                json!({ "type": "string", "format": "uint64", "pattern": "^[0-9]{1,20}$" })
             }
             Kind::Bool => json!({ "type": "boolean" }),
             Kind::String => json!({ "type": "string" }),

@@ -8,9 +8,9 @@ use http::{
     header::{self, HeaderName},
     uri::Authority,
 };
-use tonic::body::Body;
+use tonic::{Code, body::Body};
 
-use crate::error;
+use super::json;
 
 /// What pages may send.
 const SENT: &str =
@@ -111,8 +111,8 @@ impl Strange {
     /// What it is told.
     pub(super) fn refusal(&self) -> Response<Body> {
         let message =
-            "pages of this origin may not ask; the controller's --allow-origin allows more\n";
-        error::plain(StatusCode::FORBIDDEN, message)
+            "pages of this origin may not ask; the controller's --allow-origin allows more";
+        json::refusal(StatusCode::FORBIDDEN, Code::PermissionDenied, message)
     }
 }
 

@@ -34,7 +34,6 @@ use super::{
     gateway::Gateway,
     json::{self, rpc_status},
 };
-use crate::error;
 
 /// Where WebSockets are.
 pub(super) const PATH: &str = "/ws/";
@@ -53,11 +52,14 @@ pub(super) async fn open(gateway: Gateway, request: Request<Body>) -> Response<B
     let (mut head, _) = request.into_parts();
     let path = head.uri.path()[PATH.len() - 1..].to_owned();
     let Some(method) = gateway.json.method(&path).cloned() else {
-        return error::plain(StatusCode::NOT_FOUND, "there is no such rpc\n");
+        return json::refusal(StatusCode::NOT_FOUND, Code::NotFound, "there is no such rpc");
     };
     let upgrade = match WebSocketUpgrade::from_request_parts(&mut head, &()).await {
         Ok(upgrade) => upgrade,
-        Err(_) => return error::plain(StatusCode::UPGRADE_REQUIRED, "this is for WebSockets\n"),
+        Err(_) => {
+            let message = "this is for WebSockets";
+            return json::refusal(StatusCode::UPGRADE_REQUIRED, Code::InvalidArgument, message);
+        }
     };
     let ticket = head
         .uri
@@ -67,8 +69,8 @@ pub(super) async fn open(gateway: Gateway, request: Request<Body>) -> Response<B
         .find_map(|pair| pair.strip_prefix("ticket="));
     let Some(bearer) = ticket.and_then(|ticket| gateway.api.auth.redeem(ticket)) else {
         let message =
-            "open it with a ticket of AuthService/CreateTicket; each is good for 30 s and once\n";
-        return error::plain(StatusCode::UNAUTHORIZED, message);
+            "open it with a ticket of AuthService/CreateTicket; each is good for 30 s and once";
+        return json::refusal(StatusCode::UNAUTHORIZED, Code::Unauthenticated, message);
     };
     let (up, requests) = mpsc::channel(QUEUE);
     let call = match call(&head, &path, &bearer, requests) {

@@ -44,6 +44,8 @@ pub async fn open(method: &Method, mut body: Body) -> Result<Opening, Status> {
                         deframer.push(&data);
                     }
                 }
+                // A request that is none says so itself; else its caller has gone.
+                Some(Err(error)) if error.code() == Code::InvalidArgument => return Err(error),
                 Some(Err(error)) => return Err(Status::cancelled(error.to_string())),
                 None => return Err(Status::invalid_argument("the request has no message")),
             }
