@@ -17,6 +17,10 @@ use rustls::{
 /// The DNS name that every controller's certificate carries, besides its own addresses.
 pub const CONTROLLER_NAME: &str = "controller.dockctl.internal";
 
+/// An application protocol that our own clients offer beside HTTP/2 and nobody ever speaks: it tells a controller
+/// that has a public certificate too which of the two is trusted.
+pub const OWN_CA: &[u8] = b"dockctl";
+
 /// How a client decides to trust a controller.
 #[derive(Debug, Clone)]
 pub enum Trust {
@@ -36,7 +40,7 @@ pub struct ClientIdentity {
     pub key: PrivateKeyDer<'static>,
 }
 
-/// The configuration of a TLS 1.3 client with ALPN h2 that trusts as told.
+/// The configuration of a TLS 1.3 client that speaks HTTP/2 and trusts as told.
 pub fn client_config(
     trust: Trust,
     identity: Option<ClientIdentity>,
@@ -50,7 +54,7 @@ pub fn client_config(
         Some(id) => builder.with_client_auth_cert(vec![id.certificate], id.key)?,
         None => builder.with_no_client_auth(),
     };
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.alpn_protocols = vec![b"h2".to_vec(), OWN_CA.to_vec()];
     config.resumption = rustls::client::Resumption::disabled();
     Ok(config)
 }

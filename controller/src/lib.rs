@@ -4,6 +4,7 @@
 
 pub mod app;
 pub mod ca;
+pub mod certificates;
 pub mod edge;
 pub mod error;
 pub mod fleet;

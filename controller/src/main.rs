@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use dockctl_agent::{guard::Guard, join, settings, state::State};
 use dockctl_controller::{
     edge::limits::Limits,
-    run::{Controller, Options},
+    run::{Controller, Options, UsersTls},
 };
 use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
@@ -67,6 +67,15 @@ struct Serve {
     /// A proxy whose X-Forwarded-For is believed, an address or a network; may be given several times.
     #[arg(long = "trusted-proxy", env = "DOCKCTL_TRUSTED_PROXY", value_delimiter = ',', value_name = "NETWORK", value_parser = network)]
     trusted_proxies: Vec<IpNet>,
+    /// A certificate of an authority that browsers know, PEM, with its chain; dockctl goes on with the fleet's own.
+    #[arg(long, env = "DOCKCTL_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Its key, PEM. Both files are read again when they change.
+    #[arg(long, env = "DOCKCTL_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Serve users without TLS, on loopback only, for a proxy in front; agents keep theirs.
+    #[arg(long, env = "DOCKCTL_PLAIN_HTTP", conflicts_with_all = ["tls_cert", "tls_key"])]
+    plain_http: bool,
     /// An origin whose pages may ask, such as https://ops.example; may be given several times. Our own may.
     #[arg(
         long = "allow-origin",
@@ -147,6 +156,11 @@ async fn work(serve: Serve) -> anyhow::Result<()> {
             trusted_proxies: serve.trusted_proxies.clone(),
         },
         allow_origins: serve.allow_origins.clone(),
+        users_tls: match (&serve.tls_cert, &serve.tls_key) {
+            (Some(chain), Some(key)) => UsersTls::Files(chain.clone(), key.clone()),
+            _ if serve.plain_http => UsersTls::Plain,
+            _ => UsersTls::Own,
+        },
     })
     .await?;
     tracing::info!(api = %controller.api, agents = %controller.agents, metrics = %controller.metrics, "ready");

@@ -21,7 +21,7 @@ use dockctl_link::{
     controller::{listener::Port, router, tls},
     wire,
 };
-use rustls::{crypto::aws_lc_rs::sign::any_supported_type, sign::CertifiedKey};
+use rustls::server::ResolvesServerCert;
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -38,6 +38,7 @@ use crate::{
         users::Users,
     },
     ca::Ca,
+    certificates::{OwnCertificate, PublicCertificate},
     edge::{
         api::{Api, MAX_UNARY},
         calls::Calls,
@@ -59,8 +60,6 @@ const MAX_CONNECTIONS: usize = 20_000;
 const DRAIN_UNARY: Duration = Duration::from_secs(10);
 /// Within what time agents come back after a planned stop.
 const RETURN_WITHIN: Duration = Duration::from_secs(30);
-/// How often the controller's own certificate is looked at; it is renewed long before its 30 days.
-const CERTIFICATE_CHECK: Duration = Duration::from_secs(24 * 3_600);
 
 /// What the controller is told to do.
 #[derive(Debug, Clone)]
@@ -87,6 +86,21 @@ pub struct Options {
     pub limits: Limits,
     /// Whose pages may ask, for example "https://ops.example:8443".
     pub allow_origins: Vec<String>,
+    /// What the users' port shows to whom.
+    pub users_tls: UsersTls,
+}
+
+/// What the users' port shows.
+#[derive(Debug, Clone, Default)]
+pub enum UsersTls {
+    /// A certificate of our own CA.
+    #[default]
+    Own,
+    /// The same to our own clients, and to others one from files, PEM: the chain and its key. They are read
+    /// again when they change.
+    Files(PathBuf, PathBuf),
+    /// Nothing: plain HTTP, on loopback, behind a proxy.
+    Plain,
 }
 
 /// A controller whose ports are bound.
@@ -104,7 +118,9 @@ pub struct Controller {
     gateway: Gateway,
     link_host: Arc<LinkHost>,
     metrics_service: Metrics,
-    certificate: Certificate,
+    certificate: OwnCertificate,
+    public: Option<PublicCertificate>,
+    is_plain: bool,
     _lock: File,
 }
 
@@ -112,6 +128,17 @@ impl Controller {
     /// Opens or creates everything on disk and binds the ports.
     pub async fn open(options: Options) -> anyhow::Result<Self> {
         let now = SystemTime::now();
+        let is_plain = matches!(options.users_tls, UsersTls::Plain);
+        if is_plain && !options.listen.ip().is_loopback() {
+            let address = options.listen;
+            anyhow::bail!(
+                "{address} is not on loopback: passwords would cross the network unencrypted"
+            );
+        }
+        let public = match &options.users_tls {
+            UsersTls::Files(chain, key) => Some(PublicCertificate::read(chain, key)?),
+            UsersTls::Own | UsersTls::Plain => None,
+        };
         let recorder = metrics::recorder()?;
         let dir = &options.data_dir;
         make_private(dir)?;
@@ -135,9 +162,22 @@ impl Controller {
         let mut names = options.names.clone();
         names.extend([options.listen.ip().to_string(), options.agent_listen.ip().to_string()]);
         let origins = Origins::new(options.allow_origins, names.clone());
-        let certificate = Certificate::new(ca.clone(), names)?;
+        let certificate = OwnCertificate::new(ca.clone(), names)?;
         let audit = Audit::new(store.clone());
         let unary = Arc::new(Semaphore::new(MAX_UNARY));
+        let local = local_services(
+            &policies,
+            Agents {
+                registry: registry.clone(),
+                store: store.clone(),
+                join_tokens: join_tokens.clone(),
+                auth: auth.clone(),
+            },
+            auth.clone(),
+            audit.clone(),
+            &store,
+        );
+        let local = local.await?;
         let api = Api {
             calls: Calls::new(&policies),
             limits: Limiter::new(options.limits),
@@ -145,7 +185,7 @@ impl Controller {
             auth: auth.clone(),
             audit: audit.clone(),
             registry: registry.clone(),
-            local: local_services(&registry, &store, &join_tokens, auth, audit.clone()).await?,
+            local,
             unary: unary.clone(),
             draining,
         };
@@ -182,6 +222,8 @@ impl Controller {
             link_host,
             metrics_service,
             certificate,
+            public,
+            is_plain,
             _lock: lock,
         })
     }
@@ -204,9 +246,14 @@ impl Controller {
         let service = self.gateway.clone();
         let [users_traffic, agents_traffic] =
             self.metrics_service.traffic.clone().map(|(_, traffic)| traffic);
+        let own = self.certificate.served.clone();
+        let shown: Arc<dyn ResolvesServerCert> = match &self.public {
+            Some(public) => Arc::new(tls::TwoCertificates { own, public: public.served.clone() }),
+            None => own,
+        };
         let users = Port {
             listener: api,
-            tls: Some(Arc::new(tls::users_config(self.certificate.served.clone())?)),
+            tls: if self.is_plain { None } else { Some(Arc::new(tls::users_config(shown)?)) },
             http1: true,
             service: tower::service_fn(move |request| service.clone().serve(request)),
             max_connections: MAX_CONNECTIONS,
@@ -229,6 +276,11 @@ impl Controller {
         let link = tokio::spawn(link.serve(stop_agents.clone()));
         let serving = tokio::spawn(self.metrics_service.serve(metrics, stop_metrics.clone()));
         let renewals = tokio::spawn(self.certificate.keep_renewed());
+        let reading = tokio::spawn(async move {
+            if let Some(public) = self.public {
+                public.keep_read().await;
+            }
+        });
         let upkeep = tokio::spawn(metrics::keep_small(recorder));
         let limits = self.gateway.api.limits.clone();
         let tidying = tokio::spawn(async move {
@@ -255,6 +307,7 @@ impl Controller {
         stop_metrics.cancel();
         serving.await?;
         renewals.abort();
+        reading.abort();
         upkeep.abort();
         tidying.abort();
         self.link_host.audit.close().await;
@@ -263,50 +316,13 @@ impl Controller {
     }
 }
 
-/// The controller's own certificate, renewed while it serves.
-struct Certificate {
-    ca: Ca,
-    names: Vec<String>,
-    served: Arc<tls::ServerCertificate>,
-}
-
-impl Certificate {
-    fn new(ca: Ca, names: Vec<String>) -> anyhow::Result<Self> {
-        let served = Arc::new(tls::ServerCertificate::new(issue(&ca, &names)?));
-        Ok(Self { ca, names, served })
-    }
-
-    async fn keep_renewed(self) {
-        let mut checks = tokio::time::interval(CERTIFICATE_CHECK);
-        checks.tick().await; // The first one is at once, and the certificate is new.
-        loop {
-            checks.tick().await;
-            match issue(&self.ca, &self.names) {
-                Ok(key) => self.served.replace(key),
-                Err(error) => tracing::error!(%error, "cannot renew the controller's certificate"),
-            }
-        }
-    }
-}
-
-fn issue(ca: &Ca, names: &[String]) -> anyhow::Result<CertifiedKey> {
-    let identity = ca.issue_controller(names, SystemTime::now())?;
-    Ok(CertifiedKey::new(identity.chain, any_supported_type(&identity.key)?))
-}
-
 async fn local_services(
-    registry: &Registry,
-    store: &store::Handle,
-    join_tokens: &JoinTokens,
+    policies: &Policies,
+    agents: Agents,
     auth: Auth,
     audit: Audit,
+    store: &store::Handle,
 ) -> anyhow::Result<Routes> {
-    let agents = Agents {
-        registry: registry.clone(),
-        store: store.clone(),
-        join_tokens: join_tokens.clone(),
-        auth: auth.clone(),
-    };
     let users = Users { store: store.clone(), auth: auth.clone() };
     let api_tokens = ApiTokens { store: store.clone(), auth: auth.clone() };
     let reflection = || {
@@ -315,7 +331,9 @@ async fn local_services(
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_service_status("dockctl.v1.ContainerService", ServingStatus::Serving).await;
+    for service in policies.iter().filter_map(|method| method.path.split('/').nth(1)) {
+        health.set_service_status(service, ServingStatus::Serving).await;
+    }
     let mut routes = Routes::builder();
     routes
         .add_service(AuthServiceServer::new(auth).max_decoding_message_size(wire::MAX_REQUEST))

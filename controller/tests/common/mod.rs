@@ -30,7 +30,7 @@ use dockctl_api::{
 };
 use dockctl_controller::{
     edge::limits::Limits,
-    run::{Controller, Options},
+    run::{Controller, Options, UsersTls},
 };
 use dockctl_link::{
     agent::{self, Connector, HostResult, Status as LinkStatus, Updates},
@@ -74,6 +74,24 @@ pub fn any() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
 }
 
+/// What a controller of a test is told to do.
+pub fn options(dir: &Path) -> Options {
+    Options {
+        data_dir: dir.to_owned(),
+        listen: any(),
+        agent_listen: any(),
+        metrics_listen: any(),
+        names: Vec::new(),
+        heartbeat: Duration::from_secs(1),
+        certificate_lifetime: Duration::from_secs(24 * 3_600),
+        admin_password: Some(PASSWORD.to_owned()),
+        allow_signup: false,
+        limits: NO_LIMITS,
+        allow_origins: vec!["https://ops.example".to_owned()],
+        users_tls: UsersTls::Own,
+    }
+}
+
 impl World {
     pub async fn new() -> Self {
         Self::at(Arc::new(TempDir::new().unwrap()), any(), Duration::from_secs(24 * 3_600)).await
@@ -91,19 +109,7 @@ impl World {
 
     /// A controller on this directory, with other options than usual.
     pub async fn with(dir: Arc<TempDir>, change: impl FnOnce(Options) -> Options) -> Self {
-        let options = change(Options {
-            data_dir: dir.path().to_owned(),
-            listen: any(),
-            agent_listen: any(),
-            metrics_listen: any(),
-            names: Vec::new(),
-            heartbeat: Duration::from_secs(1),
-            certificate_lifetime: Duration::from_secs(24 * 3_600),
-            admin_password: Some(PASSWORD.to_owned()),
-            allow_signup: false,
-            limits: NO_LIMITS,
-            allow_origins: vec!["https://ops.example".to_owned()],
-        });
+        let options = change(options(dir.path()));
         let controller = Controller::open(options).await.unwrap();
         let stop = CancellationToken::new();
         Self {

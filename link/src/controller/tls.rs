@@ -1,11 +1,13 @@
 //! TLS of the agents' port: our CA only, client certificates optional (Enroll has none), no
-//! resumption, since it would let a revoked agent back in without a check (FACTS).
+//! resumption, since it would let a revoked agent back in without a check (FACTS). TLS of the users' port: our
+//! CA too, and where there is one a public certificate for browsers and curl.
 
 use std::{
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
+use dockctl_api::tls::OWN_CA;
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
     SignatureScheme,
@@ -42,6 +44,22 @@ impl ResolvesServerCert for ServerCertificate {
     }
 }
 
+/// Our own certificate for our own clients, a public one for everybody else.
+#[derive(Debug)]
+pub struct TwoCertificates {
+    /// Of our CA.
+    pub own: Arc<ServerCertificate>,
+    /// Of an authority that browsers know.
+    pub public: Arc<ServerCertificate>,
+}
+
+impl ResolvesServerCert for TwoCertificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let is_ours = hello.alpn().is_some_and(|mut offered| offered.any(|p| p == OWN_CA));
+        if is_ours { self.own.resolve(hello) } else { self.public.resolve(hello) }
+    }
+}
+
 /// The configuration of the agents' port.
 pub fn agents_config(
     ca: CertificateDer<'static>,
@@ -63,7 +81,7 @@ pub fn agents_config(
 }
 
 /// The configuration of the users' port: TLS 1.3, no client certificates.
-pub fn users_config(certificate: Arc<ServerCertificate>) -> Result<ServerConfig, Error> {
+pub fn users_config(certificate: Arc<dyn ResolvesServerCert>) -> Result<ServerConfig, Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?

@@ -1,0 +1,115 @@
+//! The certificates that the ports show: our own, which is renewed, and one from files, which are read again.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::Context as _;
+use dockctl_link::controller::tls;
+use rustls::{
+    crypto::aws_lc_rs::sign::any_supported_type,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    sign::CertifiedKey,
+};
+
+use crate::ca::Ca;
+
+/// How often our own certificate is looked at; it is renewed long before its 30 days.
+const CERTIFICATE_CHECK: Duration = Duration::from_secs(24 * 3_600);
+/// How often the files of a certificate are looked at.
+const FILES_CHECK: Duration = Duration::from_secs(5);
+
+/// The controller's own certificate, renewed while it serves.
+pub struct OwnCertificate {
+    /// Who signs it.
+    pub ca: Ca,
+    names: Vec<String>,
+    /// What handshakes get.
+    pub served: Arc<tls::ServerCertificate>,
+}
+
+impl OwnCertificate {
+    /// The first one, for these names and addresses.
+    pub fn new(ca: Ca, names: Vec<String>) -> anyhow::Result<Self> {
+        let served = Arc::new(tls::ServerCertificate::new(issue(&ca, &names)?));
+        Ok(Self { ca, names, served })
+    }
+
+    /// Renews it for ever.
+    pub async fn keep_renewed(self) {
+        let mut checks = tokio::time::interval(CERTIFICATE_CHECK);
+        checks.tick().await; // The first one is at once, and the certificate is new.
+        loop {
+            checks.tick().await;
+            match issue(&self.ca, &self.names) {
+                Ok(key) => self.served.replace(key),
+                Err(error) => tracing::error!(%error, "cannot renew the controller's certificate"),
+            }
+        }
+    }
+}
+
+fn issue(ca: &Ca, names: &[String]) -> anyhow::Result<CertifiedKey> {
+    let identity = ca.issue_controller(names, SystemTime::now())?;
+    Ok(CertifiedKey::new(identity.chain, any_supported_type(&identity.key)?))
+}
+
+/// A certificate from files, read again when they change.
+pub struct PublicCertificate {
+    chain: PathBuf,
+    key: PathBuf,
+    seen: [Option<SystemTime>; 2],
+    /// What handshakes get.
+    pub served: Arc<tls::ServerCertificate>,
+}
+
+impl PublicCertificate {
+    /// Reads a chain and its key, PEM.
+    pub fn read(chain: &Path, key: &Path) -> anyhow::Result<Self> {
+        let seen = changed_at(chain, key);
+        let served = Arc::new(tls::ServerCertificate::new(certificate_of(chain, key)?));
+        Ok(Self { chain: chain.to_owned(), key: key.to_owned(), seen, served })
+    }
+
+    /// Reads them again for ever, when they change.
+    pub async fn keep_read(mut self) {
+        let mut checks = tokio::time::interval(FILES_CHECK);
+        loop {
+            checks.tick().await;
+            let seen = changed_at(&self.chain, &self.key);
+            if seen == self.seen {
+                continue;
+            }
+            match certificate_of(&self.chain, &self.key) {
+                Ok(key) => {
+                    self.served.replace(key);
+                    self.seen = seen;
+                    tracing::info!(chain = %self.chain.display(), "the certificate was read again");
+                }
+                // One of the two may be new already and the other not.
+                Err(error) => tracing::warn!("the certificate is kept as it was: {error:#}"),
+            }
+        }
+    }
+}
+
+fn changed_at(chain: &Path, key: &Path) -> [Option<SystemTime>; 2] {
+    [chain, key].map(|path| path.metadata().and_then(|found| found.modified()).ok())
+}
+
+fn certificate_of(chain: &Path, key: &Path) -> anyhow::Result<CertifiedKey> {
+    let certificates = CertificateDer::pem_file_iter(chain)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .with_context(|| format!("cannot read the certificate {}", chain.display()))?;
+    anyhow::ensure!(!certificates.is_empty(), "there is no certificate in {}", chain.display());
+    let secret = PrivateKeyDer::from_pem_file(key)
+        .with_context(|| format!("cannot read the key {}", key.display()))?;
+    let signer = any_supported_type(&secret).with_context(|| format!("{}", key.display()))?;
+    let certified = CertifiedKey::new(certificates, signer);
+    certified
+        .keys_match()
+        .with_context(|| format!("{} is not the key of {}", key.display(), chain.display()))?;
+    Ok(certified)
+}
