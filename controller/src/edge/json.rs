@@ -64,6 +64,22 @@ impl Json {
         self.methods.get(path)
     }
 
+    /// For the fuzzer: what of `text` is a request of the n-th rpc comes back as the same message, and `message`
+    /// is an answer or an error.
+    #[cfg(fuzzing)]
+    pub fn fuzz(&self, n: usize, text: &[u8], message: &[u8]) {
+        let mut paths: Vec<_> = self.methods.keys().collect();
+        paths.sort();
+        let method = &self.methods[paths[n % paths.len()]];
+        if let Ok(request) = encode(&method.input(), text) {
+            let shown = decode(&method.input(), request.clone().into()).unwrap_or_default();
+            let again = encode(&method.input(), &shown).unwrap_or_default();
+            let decoded = |bytes: &[u8]| DynamicMessage::decode(method.input(), bytes).ok();
+            assert_eq!(decoded(&request), decoded(&again));
+        }
+        let _ = decode(&method.output(), message.to_vec().into());
+    }
+
     /// The gRPC request that a JSON request is. Its body is read and understood only when it is asked for, after
     /// it is known who asks. Errors: NOT_FOUND, UNIMPLEMENTED.
     pub(super) fn request(&self, head: &Parts, body: Body) -> Result<Request<Body>, Status> {
