@@ -16,9 +16,6 @@ use crate::{
     fleet::registry::not_found,
 };
 
-/// What anybody may ask: whether the controller is well.
-pub const HEALTH: &str = "/grpc.health.v1.Health/";
-
 /// The guard; cheap to clone.
 #[derive(Clone)]
 pub struct Guard {
@@ -63,7 +60,7 @@ impl Guard {
 
     /// Lets a request pass or says why not.
     pub async fn check(&self, path: &str, headers: &HeaderMap) -> Result<Pass, Refusal> {
-        if path.starts_with(HEALTH) {
+        if path.starts_with("/grpc.health.v1.Health/") {
             return Ok(Pass { method: None, principal: None });
         }
         if path.starts_with("/grpc.reflection.") {
@@ -135,7 +132,7 @@ pub fn check_agent(
 pub fn not_allowed(method: &Method, principal: &Principal, agent: &str) -> Status {
     let (permission, role) = (&method.policy.permission, method.policy.role().word());
     let place = match agent {
-        "" if method.policy.served_by() == ServedBy::Controller => {
+        "" if method.policy.served_by() == ServedBy::Controller && !method.policy.filtered => {
             " for the whole fleet".to_owned()
         }
         "" => String::new(),

@@ -81,8 +81,7 @@ struct Serve {
         long = "allow-origin",
         env = "DOCKCTL_ALLOW_ORIGIN",
         value_delimiter = ',',
-        value_name = "ORIGIN"
-    )]
+        value_name = "ORIGIN", value_parser = origin)]
     allow_origins: Vec<String>,
     /// Run an agent for the local Docker engine inside this process.
     #[arg(long, env = "DOCKCTL_WITH_AGENT")]
@@ -112,6 +111,16 @@ fn network(text: &str) -> Result<IpNet, String> {
     address
         .or_else(|_| text.parse())
         .map_err(|_| "this is no address and no network such as 10.0.0.0/8".to_owned())
+}
+
+/// An origin as browsers spell it.
+fn origin(text: &str) -> Result<String, String> {
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let host = host.map(|host| host.trim_end_matches('/'));
+    match host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '*', ' '])) {
+        true => Ok(text.to_owned()),
+        false => Err("an origin is https://HOST or https://HOST:PORT".to_owned()),
+    }
 }
 
 fn main() -> ExitCode {

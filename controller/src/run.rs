@@ -61,6 +61,9 @@ const DRAIN_UNARY: Duration = Duration::from_secs(10);
 /// Within what time agents come back after a planned stop.
 const RETURN_WITHIN: Duration = Duration::from_secs(30);
 
+/// Largest request of health, which anybody may ask, bytes.
+const MAX_HEALTH: usize = 1024;
+
 /// What the controller is told to do.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -343,9 +346,9 @@ async fn local_services(
             ApiTokenServiceServer::new(api_tokens).max_decoding_message_size(wire::MAX_REQUEST),
         )
         .add_service(AuditServiceServer::new(audit).max_decoding_message_size(wire::MAX_REQUEST))
-        .add_service(health_service)
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?);
+        .add_service(health_service.max_decoding_message_size(MAX_HEALTH))
+        .add_service(reflection().build_v1()?.max_decoding_message_size(wire::MAX_REQUEST))
+        .add_service(reflection().build_v1alpha()?.max_decoding_message_size(wire::MAX_REQUEST));
     Ok(routes.routes().prepare())
 }
 

@@ -232,8 +232,26 @@ async fn streams_end_when_the_right_to_them_is_taken_away() {
     admin.label("dev-1", "env", "prod").await;
     let status = end(&mut one).await;
     assert_eq!(reason_of(&status).as_deref(), Some(reason::AGENT_NOT_FOUND), "{status}");
-    let status = end(&mut all).await;
-    assert_eq!(reason_of(&status).as_deref(), Some(reason::RIGHTS_CHANGED), "{status}");
+    // What is merged goes on without it.
+    let left = async {
+        loop {
+            let sample = all.message().await.unwrap().unwrap();
+            if sample.notice.is_some_and(|notice| notice.reason == reason::RIGHTS_CHANGED) {
+                return sample.agent;
+            }
+        }
+    };
+    assert_eq!(timeout(LIMIT, left).await.unwrap(), "dev-1");
+    for _ in 0..10 {
+        assert_eq!(all.message().await.unwrap().unwrap().agent, "dev-2");
+    }
+    // Who is granted less is asked to ask again, also where nothing of it was seen.
+    let lab = admin.grant("ada", Role::Viewer, "lab").await;
+    assert_eq!(reason_of(&end(&mut all).await).as_deref(), Some(reason::RIGHTS_CHANGED));
+    let mut all = open(&ada, "").await;
+    let revoke = RevokeGrantRequest { username: "ada".into(), id: lab };
+    admin.users().revoke_grant(admin.call(revoke)).await.unwrap();
+    assert_eq!(reason_of(&end(&mut all).await).as_deref(), Some(reason::RIGHTS_CHANGED));
     other.message().await.unwrap().unwrap();
 
     // The API token is deleted; the login goes on.
@@ -302,6 +320,17 @@ async fn an_api_token_may_what_it_says_and_never_more_than_its_owner() {
     assert!(is_denied(&more.unwrap_err()));
     let out = ci.auth().logout_everywhere(ci.call(LogoutEverywhereRequest {})).await;
     assert!(is_denied(&out.unwrap_err()));
+    let of_admin = admin.call(create("ci", Role::Admin, ""));
+    let of_admin = admin.api_tokens().create_api_token(of_admin).await.unwrap().into_inner();
+    let root = admin.with_token(of_admin.token);
+    let reset = ResetPasswordRequest { username: "admin".into(), password: "taken over".into() };
+    assert!(is_denied(&root.users().reset_password(root.call(reset)).await.unwrap_err()));
+    let mallory = CreateUserRequest {
+        username: "mallory".into(),
+        password: PASSWORD.into(),
+        role: Role::Admin.into(),
+    };
+    assert!(is_denied(&root.users().create_user(root.call(mallory)).await.unwrap_err()));
     let all = ada.api_tokens().list_api_tokens(ada.call(ListApiTokensRequest { all: true })).await;
     assert!(is_denied(&all.unwrap_err()), "others' tokens");
 
@@ -443,4 +472,33 @@ async fn each_caller_has_a_budget_of_calls_and_of_streams() {
     let until_refused = async { while who(&admin).await.is_ok() {} };
     timeout(LIMIT, until_refused).await.unwrap();
     who(&world.user_called("u0").await).await.unwrap();
+}
+
+#[tokio::test]
+async fn requests_whose_message_never_comes_take_nobodys_place() {
+    let world = World::new().await;
+    let admin = world.user().await;
+    // More than there are places, of a stranger who sends nothing but headers.
+    let mut strangers = tokio::task::JoinSet::new();
+    for _ in 0..9 {
+        let channel = world.channel().await;
+        for _ in 0..500 {
+            let mut channel = channel.clone();
+            strangers.spawn(async move {
+                let authority = channel.origin.authority().unwrap().clone();
+                let path = "dockctl.v1.AuthService/Refresh";
+                let request = http::Request::post(format!("https://{authority}/{path}"))
+                    .header("content-type", "application/grpc")
+                    .header("te", "trailers");
+                let never = futures_util::stream::pending::<Result<http_body::Frame<_>, Status>>();
+                let body = Body::new(http_body_util::StreamBody::new(never));
+                let _ = channel.ready().await.unwrap().call(request.body(body).unwrap()).await;
+            });
+        }
+    }
+    for _ in 0..100 {
+        admin.auth().who_am_i(admin.call(WhoAmIRequest {})).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    strangers.abort_all();
 }

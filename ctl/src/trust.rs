@@ -147,7 +147,7 @@ fn probe() -> Result<ClientConfig> {
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Look))
         .with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.alpn_protocols = vec![b"h2".to_vec(), tls::OWN_CA.to_vec()];
     Ok(config)
 }
 

@@ -80,18 +80,10 @@ enum Credential {
     /// An access token, and the version of the user's logins that it was made for.
     Login { version: i64 },
     /// An API token.
-    ApiToken { id: String, hash: store::Hash },
+    ApiToken { hash: store::Hash },
 }
 
 impl Principal {
-    /// The user's id or, for an API token, the token's.
-    pub fn id(&self) -> &str {
-        match &self.credential {
-            Credential::Login { .. } => &self.user_id,
-            Credential::ApiToken { id, .. } => id,
-        }
-    }
-
     /// When he is no longer who he is, whatever becomes of his rights; None for a login, which refreshes.
     pub fn ends_at(&self) -> Option<SystemTime> {
         match self.credential {
@@ -207,7 +199,9 @@ impl Auth {
                 password
             }
         };
-        let password_hash = self.shared.hasher.hash(password).await.map_err(AuthError::Hash)?;
+        let hashed = self.shared.hasher.hash(password).await;
+        let password_hash =
+            hashed.map_err(|status| AuthError::Hash(status.message().to_owned()))?;
         let admin = self.new_user(ADMIN, password_hash, Role::Admin);
         self.shared.store.create_user(admin).await?;
         tracing::info!("made the user admin; {kept}");
@@ -235,7 +229,7 @@ impl Auth {
             Credential::Login { version } => {
                 self.by_login(&principal.user_id, *version, principal.expires_at).await
             }
-            Credential::ApiToken { hash, .. } => Ok(self.by_api_token(hash).await?.0),
+            Credential::ApiToken { hash } => Ok(self.by_api_token(hash).await?.0),
         }
     }
 
@@ -295,7 +289,7 @@ impl Auth {
             name: format!("{}/{}", user.record.name, token.record.name),
             expires_at,
             authority: Arc::new(authority),
-            credential: Credential::ApiToken { id: token.record.id.clone(), hash: hash.to_owned() },
+            credential: Credential::ApiToken { hash: hash.to_owned() },
         };
         Ok((principal, token))
     }
@@ -305,10 +299,7 @@ impl Auth {
         if !(MIN_PASSWORD..=MAX_PASSWORD).contains(&password.len()) {
             return Err(bad_field(field, "a password has 8 to 1,024 bytes"));
         }
-        self.shared.hasher.hash(password).await.map_err(|error| {
-            tracing::error!(%error, "a password could not be hashed");
-            status(Code::Internal, reason::INTERNAL, "the password could not be stored", &[])
-        })
+        self.shared.hasher.hash(password).await
     }
 
     /// A record of a new user.
@@ -453,7 +444,7 @@ impl AuthService for Auth {
         let user = self.shared.store.user_by_id(&principal.user_id).await?;
         let api_token = match &principal.credential {
             Credential::Login { .. } => None,
-            Credential::ApiToken { hash, .. } => {
+            Credential::ApiToken { hash } => {
                 Some(api_tokens::message(self.shared.store.api_token(hash).await?))
             }
         };
@@ -480,7 +471,7 @@ impl AuthService for Auth {
     ) -> Result<Response<LogoutEverywhereResponse>, Status> {
         let principal = principal(&request)?;
         principal.in_person()?;
-        self.shared.store.end_logins(&principal.user_id, None).await?;
+        self.shared.store.end_logins(&principal.user_id, None, None).await?;
         self.rights_changed();
         Ok(Response::new(LogoutEverywhereResponse {}))
     }
@@ -492,9 +483,15 @@ impl AuthService for Auth {
         let principal = principal(&request)?;
         principal.in_person()?;
         let ChangePasswordRequest { old_password, new_password } = request.into_inner();
-        self.with_password(&principal.name, old_password).await?;
+        let user = self.with_password(&principal.name, old_password).await?;
         let hash = self.hash("new_password", new_password).await?;
-        let user = self.shared.store.end_logins(&principal.user_id, Some(hash)).await?;
+        // An admin may have given him another one meanwhile, which then stands.
+        let version = Some(user.login_version);
+        let ended = self.shared.store.end_logins(&user.id, Some(hash), version).await;
+        let user = ended.map_err(|error| match error {
+            StoreError::NotFound => bad_credentials(),
+            other => other.into(),
+        })?;
         self.rights_changed();
         let tokens = Some(self.begin(&user).await?);
         Ok(Response::new(ChangePasswordResponse { tokens }))

@@ -57,6 +57,7 @@ impl UserService for Users {
         &self,
         request: Request<CreateUserRequest>,
     ) -> Result<Response<CreateUserResponse>, Status> {
+        principal(&request)?.in_person()?;
         let request = request.into_inner();
         names::user_name(&request.username)?;
         let role = match request.role {
@@ -81,6 +82,7 @@ impl UserService for Users {
         &self,
         request: Request<UpdateUserRoleRequest>,
     ) -> Result<Response<UpdateUserRoleResponse>, Status> {
+        principal(&request)?.in_person()?;
         let UpdateUserRoleRequest { username, role } = request.into_inner();
         let role = known(role)?;
         let id = self.named(&username).await?.id;
@@ -92,10 +94,11 @@ impl UserService for Users {
         &self,
         request: Request<ResetPasswordRequest>,
     ) -> Result<Response<ResetPasswordResponse>, Status> {
+        principal(&request)?.in_person()?;
         let ResetPasswordRequest { username, password } = request.into_inner();
         let id = self.named(&username).await?.id;
         let hash = self.auth.hash("password", password).await?;
-        self.changed(self.store.end_logins(&id, Some(hash)).await?);
+        self.changed(self.store.end_logins(&id, Some(hash), None).await?);
         Ok(Response::new(ResetPasswordResponse {}))
     }
 
@@ -113,7 +116,9 @@ impl UserService for Users {
         &self,
         request: Request<GrantRoleRequest>,
     ) -> Result<Response<GrantRoleResponse>, Status> {
-        let created_by = principal(&request)?.name;
+        let granter = principal(&request)?;
+        granter.in_person()?;
+        let created_by = granter.name;
         let GrantRoleRequest { username, role, selector } = request.into_inner();
         let role = useful(role)?;
         if Selector::parse(&selector)?.is_empty() {

@@ -1,7 +1,7 @@
 //! A user's call: limits, guard, then either the forwarder or the controller's own services. What the policy
 //! says is audited is written down here.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use dockctl_api::{
     error::{reason, status},
@@ -73,15 +73,15 @@ impl Api {
         let path = head.uri.path().to_owned();
         let class = self.guard.method(&path).map_or(RateClass::Read, |m| m.policy.rate_class());
         let mut deed = Deed { method: path.clone(), ..Default::default() };
+        let mut client = None;
         if let Some(peer) = head.extensions.get::<Arc<Peer>>() {
-            let client = self.limits.client(peer.address.ip(), &head.headers);
-            deed.address = match client == peer.address.ip() {
+            let address = self.limits.client(peer.address.ip(), &head.headers);
+            deed.address = match address == peer.address.ip() {
                 true => peer.address.to_string(),
-                false => client.to_string(),
+                false => address.to_string(),
             };
-            if !path.starts_with(guard::HEALTH) {
-                self.limits.address(class, client)?;
-            }
+            self.limits.address(class, address)?;
+            client = Some(address);
         }
         let Pass { method, principal } = match self.guard.check(&path, &head.headers).await {
             Ok(pass) => pass,
@@ -92,20 +92,25 @@ impl Api {
             }
         };
         if let Some(principal) = &principal {
-            self.limits.principal(class, principal.id())?;
+            self.limits.principal(class, &principal.user_id)?;
             deed.principal.clone_from(&principal.name);
             head.extensions.insert(principal.clone());
         }
         let Some(method) = method else {
+            // Health and reflection: one of them may be a stream for ever.
+            let whose = client.map(|client| client.to_string()).unwrap_or_default();
+            let open = self.limits.stream(&whose)?;
             let response = Box::pin(self.local(Request::from_parts(head, body))).await?;
             let drained = self.drained();
-            return Ok(response.map(|body| ending::until(body, drained, ())));
+            return Ok(response.map(|body| ending::until(body, drained, open)));
         };
 
+        // The message first: who is slow to send it takes no place of those who are not.
+        let opening = forward::open(&method, body).await?;
         // Either is held as long as the call goes on.
         let (mut unary, mut stream) = (None, None);
         match (method.server_streaming || method.client_streaming, &principal) {
-            (true, Some(principal)) => stream = Some(self.limits.stream(principal.id())?),
+            (true, Some(principal)) => stream = Some(self.limits.stream(&principal.user_id)?),
             (true, None) => {}
             (false, _) => {
                 unary = Some(self.unary.clone().try_acquire_owned().map_err(|_| {
@@ -117,7 +122,6 @@ impl Api {
         let mut agent = String::new();
         let response = match (method.policy.served_by(), &principal) {
             (ServedBy::Agent, Some(principal)) => {
-                let opening = forward::open(&method, body).await?;
                 let without = method.policy.without_agent();
                 let with_selector = without != WithoutAgent::Unspecified;
                 let target = forward::target(&opening.message, with_selector)?;
@@ -137,9 +141,9 @@ impl Api {
                 }
             }
             _ if method.policy.audited => {
-                Box::pin(self.local_audited(head, body, &method, deed)).await
+                Box::pin(self.local_audited(head, opening, &method, deed, client)).await
             }
-            _ => Box::pin(self.local(Request::from_parts(head, body))).await,
+            _ => Box::pin(self.local(whole(head, opening))).await,
         }?;
         drop(unary);
         let drained = self.drained();
@@ -171,11 +175,12 @@ impl Api {
     ) -> Result<Response<Body>, Status> {
         agent.clone_into(&mut deed.agent);
         deed.target = audit::target(method, &opening.message);
+        let spec = forward::spec(method, opening, &head.headers, &Caller::from(principal))?;
         let check = |labels: &_| guard::check_agent(method, principal, agent, labels);
+        // One that is not there is told of below, and written down.
         if let Ok(Err(status)) = self.registry.with_labels(agent, check) {
             return Err(Box::pin(self.denied(method, deed, status)).await);
         }
-        let spec = forward::spec(method, opening, &head.headers, &Caller::from(principal))?;
         if !method.policy.audited {
             return forward::forward(&self.registry, agent, spec).await;
         }
@@ -233,25 +238,28 @@ impl Api {
     async fn local_audited(
         &self,
         head: Parts,
-        body: Body,
+        opening: Opening,
         method: &Method,
         mut deed: Deed,
+        client: Option<IpAddr>,
     ) -> Result<Response<Body>, Status> {
-        let message = forward::open(method, body).await?.message;
-        let of_agent = forward::target(&message, false)?.agent;
-        deed.target = audit::target(method, &message);
-        if method.policy.rate_class() == RateClass::Auth && method.policy.is_public {
-            self.limits.account(&deed.target)?;
+        deed.target = audit::target(method, &opening.message);
+        let login = (method.policy.rate_class() == RateClass::Auth && method.policy.is_public)
+            .then(|| (deed.target.clone(), client));
+        if let Some((account, client)) = &login {
+            self.limits.account(account, *client)?;
         }
         if method.has_agent {
-            deed.agent = of_agent;
+            deed.agent = forward::target(&opening.message, false)?.agent;
         }
-        let body = Body::new(Full::new(framing::frame(&message)).map_err(|e| match e {}));
         let this = self.clone();
         let work = async move {
-            let response = this.local(Request::from_parts(head, body)).await?;
+            let response = this.local(whole(head, opening)).await?;
             // tonic's answer to a failed unary call has its status in the head.
             let end = framing::end_in(response.headers()).unwrap_or_default();
+            if let (Some((account, client)), 0) = (login, end.code) {
+                this.limits.logged_in(account, client);
+            }
             this.audit.done(deed, &end).await;
             Ok(response)
         };
@@ -265,6 +273,12 @@ impl Api {
             Err(never) => match never {},
         }
     }
+}
+
+/// The request that a call's only message is.
+fn whole(head: Parts, opening: Opening) -> Request<Body> {
+    let message = Full::new(framing::frame(&opening.message)).map_err(|e| match e {});
+    Request::from_parts(head, Body::new(message))
 }
 
 /// Writes a call's end as it passes.

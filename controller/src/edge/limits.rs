@@ -2,12 +2,12 @@
 //! streams at once. What is counted is bounded: see [`MAX_KEYS`].
 
 use std::{
-    collections::HashMap,
-    hash::Hash,
+    collections::{HashMap, HashSet},
+    hash::{BuildHasher as _, Hash, RandomState},
     net::{IpAddr, Ipv6Addr},
     num::NonZeroU32,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use dockctl_api::{
@@ -24,9 +24,13 @@ use http::HeaderMap;
 use ipnet::IpNet;
 use tonic::{Code, Status};
 
-/// Most callers of whom one limit keeps count, some 10 MB in all. Beyond it new ones share one count, until
+/// Most callers of whom one limit keeps count, some 10 MB in all. Beyond it they share counts by their hash, until
 /// others have been quiet for a while.
 const MAX_KEYS: usize = 10_000;
+/// How many counts there are then.
+const SHARED: u64 = 4_096;
+/// How often the quiet ones are forgotten at most where there is no room.
+const TIDY_EVERY: Duration = Duration::from_secs(1);
 /// How much more one address may ask than one principal: there may be many behind it. Logins are not among it.
 const ADDRESS_FACTOR: u32 = 10;
 const MINUTE: Duration = Duration::from_secs(60);
@@ -40,7 +44,8 @@ pub struct Limits {
     pub action: u32,
     /// Reads a minute of each principal, and ten times that of each address.
     pub read: u32,
-    /// Streams at once of each principal.
+    /// Streams at once of each principal, and for strangers' health checks of each address. Fewer than the
+    /// calls that one agent takes, so that nobody takes them all.
     pub streams: usize,
     /// Whose X-Forwarded-For is believed.
     pub trusted_proxies: Vec<IpNet>,
@@ -48,7 +53,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { auth: 5, action: 120, read: 1_200, streams: 1_000, trusted_proxies: Vec::new() }
+        Self { auth: 5, action: 120, read: 1_200, streams: 400, trusted_proxies: Vec::new() }
     }
 }
 
@@ -62,6 +67,9 @@ struct Shared {
     principals: Classes<String>,
     addresses: Classes<IpAddr>,
     accounts: Option<Counts<String>>,
+    /// Of those who have logged in from an address before: strangers who guess do not keep them out.
+    familiar: Option<Counts<(String, IpAddr)>>,
+    logged_in: Mutex<HashSet<(String, IpAddr)>>,
     streams: Mutex<HashMap<String, usize>>,
     limits: Limits,
 }
@@ -80,6 +88,8 @@ impl Limiter {
             principals: Classes::new(limits.auth, limits.action, limits.read),
             addresses: Classes::new(limits.auth, wide(limits.action), wide(limits.read)),
             accounts: Counts::strict(limits.auth),
+            familiar: Counts::strict(limits.auth),
+            logged_in: Mutex::default(),
             streams: Mutex::default(),
             limits,
         };
@@ -112,13 +122,8 @@ impl Limiter {
 
     /// Takes one request of an address. Errors: RESOURCE_EXHAUSTED TOO_MANY.
     pub(super) fn address(&self, class: RateClass, address: IpAddr) -> Result<(), Status> {
-        // Who has one IPv6 address has 2^64.
-        let address = match address {
-            IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from(u128::from(v6) >> 64 << 64)),
-            v4 => v4,
-        };
         let counts = self.shared.addresses.of(class);
-        counts.map_or(Ok(()), |counts| counts.take(&address, "this address"))
+        counts.map_or(Ok(()), |counts| counts.take(&network(address), "this address"))
     }
 
     /// Takes one request of a principal. Errors: RESOURCE_EXHAUSTED TOO_MANY.
@@ -127,10 +132,30 @@ impl Limiter {
         counts.map_or(Ok(()), |counts| counts.take(&id.to_owned(), "you"))
     }
 
-    /// Takes one login of an account, whoever tries it. Errors: RESOURCE_EXHAUSTED TOO_MANY.
-    pub(super) fn account(&self, name: &str) -> Result<(), Status> {
-        let counts = self.shared.accounts.as_ref();
-        counts.map_or(Ok(()), |counts| counts.take(&name.to_owned(), "this account"))
+    /// Takes one login of an account: strangers share one count, and each address from which it has logged in
+    /// before has its own. Errors: RESOURCE_EXHAUSTED TOO_MANY.
+    pub(super) fn account(&self, name: &str, from: Option<IpAddr>) -> Result<(), Status> {
+        let own = from.map(|from| (name.to_owned(), network(from)));
+        let own = own.filter(|own| self.familiar().contains(own));
+        let (who, shared) = ("this account", &self.shared);
+        match (own, &shared.familiar, &shared.accounts) {
+            (Some(own), Some(counts), _) => counts.take(&own, who),
+            (None, _, Some(counts)) => counts.take(&name.to_owned(), who),
+            _ => Ok(()),
+        }
+    }
+
+    /// An account has logged in from an address.
+    pub(super) fn logged_in(&self, name: String, from: Option<IpAddr>) {
+        let Some(from) = from else { return };
+        let mut familiar = self.familiar();
+        if familiar.len() < MAX_KEYS {
+            familiar.insert((name, network(from)));
+        }
+    }
+
+    fn familiar(&self) -> std::sync::MutexGuard<'_, HashSet<(String, IpAddr)>> {
+        self.shared.logged_in.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes the place of one stream. Errors: RESOURCE_EXHAUSTED TOO_MANY.
@@ -151,6 +176,7 @@ impl Limiter {
         self.shared.principals.tidy();
         self.shared.addresses.tidy();
         self.shared.accounts.iter().for_each(Counts::tidy);
+        self.shared.familiar.iter().for_each(Counts::tidy);
     }
 }
 
@@ -163,6 +189,14 @@ impl Drop for Open {
                 streams.remove(&self.principal);
             }
         }
+    }
+}
+
+/// What counts as one address: who has one of IPv6 has 2^64.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from(u128::from(v6) >> 64 << 64)),
+        v4 => v4,
     }
 }
 
@@ -212,8 +246,11 @@ type Keyed<K> =
 /// One limit.
 struct Counts<K: Hash + Eq + Clone> {
     each: Keyed<K>,
-    /// For those of whom no count is kept.
-    rest: Keyed<()>,
+    /// By a part of the hash, for all while there are too many.
+    rest: Keyed<u64>,
+    /// Nobody guesses who shares a count with whom.
+    hasher: RandomState,
+    tidied: Mutex<Instant>,
 }
 
 impl<K: Hash + Eq + Clone> Counts<K> {
@@ -233,13 +270,15 @@ impl<K: Hash + Eq + Clone> Counts<K> {
         Self {
             each: RateLimiter::hashmap_with_clock(quota, MonotonicClock),
             rest: RateLimiter::hashmap_with_clock(quota, MonotonicClock),
+            hasher: RandomState::new(),
+            tidied: Mutex::new(Instant::now()),
         }
     }
 
     fn take(&self, key: &K, who: &str) -> Result<(), Status> {
-        let taken = match self.each.len() < MAX_KEYS {
+        let taken = match self.has_room() {
             true => self.each.check_key(key),
-            false => self.rest.check_key(&()),
+            false => self.rest.check_key(&(self.hasher.hash_one(key) % SHARED)),
         };
         taken.map_err(|until| {
             let wait = until.wait_time_from(MonotonicClock.now());
@@ -248,9 +287,23 @@ impl<K: Hash + Eq + Clone> Counts<K> {
         })
     }
 
+    /// Whether one more may be kept count of, after those who are quiet were forgotten.
+    fn has_room(&self) -> bool {
+        if self.each.len() < MAX_KEYS {
+            return true;
+        }
+        let mut tidied = self.tidied.lock().unwrap_or_else(PoisonError::into_inner);
+        if tidied.elapsed() > TIDY_EVERY {
+            *tidied = Instant::now();
+            self.each.retain_recent();
+        }
+        self.each.len() < MAX_KEYS
+    }
+
     fn tidy(&self) {
         self.each.retain_recent();
         self.each.shrink_to_fit();
+        self.rest.retain_recent();
     }
 }
 
@@ -290,7 +343,11 @@ mod tests {
         let refused = limiter.address(RateClass::Auth, address).unwrap_err();
         let wait = retry_after(&refused).unwrap();
         assert!(at_once == 3 && wait > MINUTE / 3 && wait <= MINUTE / 2, "{at_once} {wait:?}");
-        assert_eq!(allowed(|| limiter.account("admin"), 1_000), 3);
+        assert_eq!(allowed(|| limiter.account("admin", Some(address)), 1_000), 3);
+        // Whoever has logged in from elsewhere before is not kept out by it.
+        let home: IpAddr = "198.51.100.7".parse().unwrap();
+        limiter.logged_in("admin".to_owned(), Some(home));
+        assert_eq!(allowed(|| limiter.account("admin", Some(home)), 1_000), 3);
     }
 
     #[test]
@@ -339,7 +396,7 @@ mod tests {
             },
             MAX_KEYS + 1_000,
         );
-        assert_eq!(passed, MAX_KEYS + 1);
+        assert!(passed > MAX_KEYS && passed < MAX_KEYS + 1_000, "{passed}");
         let kept = limiter.shared.principals.read.as_ref().unwrap();
         assert_eq!(kept.each.len(), MAX_KEYS);
     }

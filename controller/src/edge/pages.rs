@@ -1,8 +1,7 @@
 //! What the users' port serves that is no call: health, version, the API's description and a page to try it. None
 //! of it needs a login, and none of it tells of the fleet.
 
-use std::sync::Arc;
-
+use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 use tokio_util::sync::CancellationToken;
@@ -24,7 +23,7 @@ pub struct Pages {
     store: store::Handle,
     /// Cancelled when the controller stops.
     draining: CancellationToken,
-    openapi: Arc<str>,
+    openapi: Bytes,
 }
 
 impl Pages {
@@ -39,23 +38,21 @@ impl Pages {
     /// The page at a path.
     pub(super) async fn get(&self, path: &str) -> Option<Response<Body>> {
         let (code, kind, text) = match path {
-            "/healthz" => (StatusCode::OK, TEXT, "ok\n".to_owned()),
+            "/healthz" => (StatusCode::OK, TEXT, Bytes::from_static(b"ok\n")),
             "/readyz" => {
                 let (code, text) = self.ready().await;
-                (code, TEXT, text)
+                (code, TEXT, text.into())
             }
             "/version" => {
                 let version = serde_json::json!({ "version": dockctl_api::VERSION });
-                (StatusCode::OK, json::JSON, version.to_string())
+                (StatusCode::OK, json::JSON, version.to_string().into())
             }
-            "/openapi.json" => (StatusCode::OK, json::JSON, self.openapi.to_string()),
-            "/docs" | "/" => (StatusCode::OK, HTML, include_str!("docs/docs.html").to_owned()),
+            "/openapi.json" => (StatusCode::OK, json::JSON, self.openapi.clone()),
+            "/docs" | "/" => (StatusCode::OK, HTML, include_str!("docs/docs.html").into()),
             "/docs/docs.js" => {
-                (StatusCode::OK, "text/javascript", include_str!("docs/docs.js").to_owned())
+                (StatusCode::OK, "text/javascript", include_str!("docs/docs.js").into())
             }
-            "/docs/docs.css" => {
-                (StatusCode::OK, "text/css", include_str!("docs/docs.css").to_owned())
-            }
+            "/docs/docs.css" => (StatusCode::OK, "text/css", include_str!("docs/docs.css").into()),
             _ => return None,
         };
         let mut response = json::answer(code, kind, Full::from(text));
@@ -72,7 +69,8 @@ impl Pages {
         match self.store.has_users().await {
             Ok(_) => (StatusCode::OK, "ready\n".to_owned()),
             Err(error) => {
-                (StatusCode::SERVICE_UNAVAILABLE, format!("the store does not answer: {error}\n"))
+                tracing::warn!(%error, "the store does not answer");
+                (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer\n".to_owned())
             }
         }
     }

@@ -37,6 +37,8 @@ use super::{
 
 /// Where WebSockets are.
 pub(super) const PATH: &str = "/ws/";
+/// Largest message of a page, bytes; what it becomes has its own limit.
+const MAX_PAGES: usize = 4 * wire::MAX_REQUEST;
 /// Messages of the page that may wait.
 const QUEUE: usize = 8;
 /// How often the page's browser is asked whether it is there, and how long it may say nothing.
@@ -78,7 +80,8 @@ pub(super) async fn open(gateway: Gateway, request: Request<Body>) -> Response<B
         Err(status) => return json::error(&status),
     };
     let talk = Talk { gateway, method, call, up };
-    let upgraded = upgrade.max_message_size(wire::MAX_REQUEST * 4).on_upgrade(|ws| talk.run(ws));
+    let upgrade = upgrade.max_message_size(MAX_PAGES).max_frame_size(MAX_PAGES);
+    let upgraded = upgrade.on_upgrade(|ws| talk.run(ws));
     upgraded.map(Body::new)
 }
 

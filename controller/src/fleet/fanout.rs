@@ -24,7 +24,7 @@ use prost::{
 };
 use tokio::{
     sync::{broadcast::error::RecvError, mpsc},
-    task::JoinSet,
+    task::{AbortHandle, JoinSet},
 };
 use tonic::{Code, Status, body::Body};
 
@@ -89,14 +89,17 @@ impl Fanout {
         // The epoch that an agent's stream runs or ran on: a new session is a new stream, unless the
         // old one had come to its own end.
         let mut started: HashMap<String, u64> = HashMap::new();
+        let mut running: HashMap<String, (String, AbortHandle)> = HashMap::new();
         let mut refused: Option<Status> = None;
         let mut lost: Option<Status> = None;
         let mut delivered = false;
         for (agent_id, agent, session) in self.registry.sessions(&self.selector) {
             match session {
                 Ok(session) => {
-                    started.insert(agent_id, session.epoch);
-                    self.start_one(&mut streams, session, out.clone());
+                    started.insert(agent_id.clone(), session.epoch);
+                    let name = session.name.clone();
+                    let stream = self.start_one(&mut streams, session, out.clone());
+                    running.insert(agent_id, (name, stream));
                 }
                 Err(status) => {
                     if out
@@ -113,6 +116,7 @@ impl Fanout {
             tokio::select! {
                 Some(ended) = streams.join_next() => {
                     let Ok(ended) = ended else { continue };
+                    running.remove(&ended.agent_id);
                     delivered |= ended.delivered;
                     if ended.status.code() == Code::Ok {
                         started.insert(ended.agent_id, u64::MAX);
@@ -133,12 +137,28 @@ impl Fanout {
                     if matches!(change, Err(RecvError::Closed)) { continue }
                     let joins = matches!(change, Ok(Change::Agent(_)) | Err(RecvError::Lagged(_)));
                     if !joins { continue }
+                    // Labels may have changed: what is no longer selected ends, and may come back.
+                    let gone: Vec<String> = running
+                        .keys()
+                        .filter(|id| !self.registry.is_selected(id, &self.selector))
+                        .cloned()
+                        .collect();
+                    for id in gone {
+                        started.remove(&id);
+                        let Some((agent, stream)) = running.remove(&id) else { continue };
+                        stream.abort();
+                        let message = "it is no longer among those that were asked for";
+                        let frame = notice(&agent, reason::RIGHTS_CHANGED, message);
+                        if out.send(frame).await.is_err() { return }
+                    }
                     for (agent_id, _, session) in self.registry.sessions(&self.selector) {
                         let Ok(session) = session else { continue };
                         if started.get(&agent_id).is_none_or(|epoch| self.method.policy.tells_of_now && *epoch < session.epoch) {
                             lost = None;
-                            started.insert(agent_id, session.epoch);
-                            self.start_one(&mut streams, session, out.clone());
+                            started.insert(agent_id.clone(), session.epoch);
+                            let name = session.name.clone();
+                            let stream = self.start_one(&mut streams, session, out.clone());
+                            running.insert(agent_id, (name, stream));
                         }
                     }
                 }
@@ -157,17 +177,18 @@ impl Fanout {
         streams: &mut JoinSet<Ended>,
         session: Arc<Session>,
         out: mpsc::Sender<Frame<Bytes>>,
-    ) {
-        let Ok(spec) = self.spec() else { return };
+    ) -> AbortHandle {
+        let spec = self.spec();
         streams.spawn(async move {
             let (agent_id, agent) = (session.agent_id.clone(), session.name.clone());
             let mut delivered = false;
-            let status = match session.call(spec).await {
+            let opened = async { session.call(spec?).await };
+            let status = match opened.await {
                 Ok(response) => copy(&agent, response, &out, &mut delivered).await,
                 Err(status) => status,
             };
             Ended { agent_id, agent, status, delivered }
-        });
+        })
     }
 }
 

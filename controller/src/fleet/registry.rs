@@ -567,6 +567,8 @@ impl Fleet {
 
 /// The status for an agent that is not there.
 pub fn not_found(agent: &str) -> Status {
+    // A name is short; what is no name need not come back whole.
+    let agent = &agent[..agent.floor_char_boundary(100)];
     let message = format!("no agent is called {agent:?}");
     status(Code::NotFound, reason::AGENT_NOT_FOUND, message, &[("agent", agent)])
 }

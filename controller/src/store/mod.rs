@@ -276,11 +276,12 @@ pub trait Store: Send + Sync + 'static {
     /// no admin any more.
     async fn update_user_role(&self, id: &str, role: Role) -> Result<UserRecord, StoreError>;
     /// Ends all logins of a user and gives him another password where there is one.
-    /// [`StoreError::NotFound`] if there is no such user.
+    /// [`StoreError::NotFound`] if there is no such user, or his logins have another version than the one named.
     async fn end_logins(
         &self,
         id: &str,
         password_hash: Option<String>,
+        version: Option<i64>,
     ) -> Result<UserRecord, StoreError>;
     /// Removes a user, his logins, grants and API tokens. [`StoreError::NotFound`] if there is none,
     /// [`StoreError::LastAdmin`] for the last admin.

@@ -62,7 +62,8 @@ async fn create(ctx: &Ctx, request: CreateApiTokenRequest) -> Result<()> {
     output::print(format!("{}\n", clean(&answer.token)).as_bytes())?;
     let ends = moment::seconds(record.expires_at.as_ref());
     ctx.term.notice(&format!(
-        "it is shown this once and good until {ends}; a script sets it as DOCKCTL_TOKEN, with DOCKCTL_URL"
+        "it is shown this once and good until {ends}; a script sets DOCKCTL_TOKEN to it, DOCKCTL_URL, and \
+         DOCKCTL_CA_FINGERPRINT or DOCKCTL_CA_FILE"
     ));
     Ok(())
 }

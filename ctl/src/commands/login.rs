@@ -10,7 +10,7 @@ use dockctl_api::{
     },
 };
 
-use super::Ctx;
+use super::{Ctx, users};
 use crate::{
     args,
     config::{self, Login},
@@ -97,6 +97,9 @@ pub(crate) async fn logout(ctx: &Ctx, everywhere: bool) -> Result<()> {
             "logged out here; the controller could not be told, so its side of the login ends by itself \
              within 30 days",
         ),
+        _ if everywhere => {
+            ctx.term.notice("logged out everywhere; API tokens go on: see `dockctl tokens ls`");
+        }
         _ => ctx.term.notice(&format!("logged out of {}", login.url)),
     }
     Ok(())
@@ -112,14 +115,20 @@ pub(crate) async fn whoami(ctx: &Ctx) -> Result<()> {
     ctx.show("WhoAmIResponse", &answer, || {
         let user = answer.user.clone().unwrap_or_default();
         let left = answer.access_expires_at.map_or(0, |t| t.seconds.saturating_sub(moment::now()));
-        let (of, token) = match &answer.api_token {
-            Some(token) => (token.role(), format!("API token {}", clean(&token.name))),
-            None => (user.role(), "access token".to_owned()),
+        let (may, token) = match &answer.api_token {
+            Some(token) if token.selector.is_empty() => {
+                (token.role().word().to_owned(), format!("API token {}", clean(&token.name)))
+            }
+            Some(token) => (
+                format!("{} on {}", token.role().word(), clean(&token.selector)),
+                format!("API token {}", clean(&token.name)),
+            ),
+            None => (users::may(&user), "access token".to_owned()),
         };
         format!(
             "{} ({}) at {url}; {token} ends in {}\n",
             clean(&user.name),
-            of.word(),
+            may,
             human::short_span(left)
         )
     })

@@ -164,7 +164,7 @@ fn show(ctx: &Ctx, user: Option<User>) -> Result<()> {
 }
 
 /// What a user may do, in one line: "viewer, operator on env=dev".
-fn may(user: &User) -> String {
+pub(super) fn may(user: &User) -> String {
     let grants = user.grants.iter();
     let grants = grants.map(|g| format!("{} on {}", g.role().word(), clean(&g.selector)));
     std::iter::once(user.role().word().to_owned()).chain(grants).collect::<Vec<_>>().join(", ")

@@ -60,9 +60,10 @@ impl Known {
 
     /// Forgets all, and tells those who wait for changes.
     pub(super) fn forget(&self) {
-        // Counted first: what was read before is not kept after.
+        let mut kept = self.kept();
+        *kept = Kept::default();
+        // Counted before anybody may look again: what was read before is not kept after.
         self.changes.send_modify(|changes| *changes += 1);
-        *self.kept() = Kept::default();
     }
 
     pub(super) fn changes(&self) -> watch::Receiver<u64> {

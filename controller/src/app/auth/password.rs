@@ -38,13 +38,16 @@ impl Hasher {
             turns: Arc::new(Semaphore::new(AT_ONCE)),
             nobody: Arc::from(""),
         };
-        let nobody = hasher.hash(hex::encode(random::<16>())).await?;
+        let nobody = hasher.hash(hex::encode(random::<16>())).await;
+        let nobody = nobody.map_err(|status| status.message().to_owned())?;
         Ok(Self { nobody: nobody.into(), ..hasher })
     }
 
-    /// The PHC string of a password.
-    pub(super) async fn hash(&self, password: String) -> Result<String, String> {
+    /// The PHC string of a password. Errors: RESOURCE_EXHAUSTED TOO_MANY; INTERNAL if there can be none.
+    pub(super) async fn hash(&self, password: String) -> Result<String, Status> {
+        let turn = self.turn().await?;
         let hash = move || {
+            let _turn = turn;
             let (argon2, salt) = (Argon2::default(), Salt::new(&random::<16>())?);
             Ok(PasswordHash {
                 algorithm: Algorithm::default().ident(),
@@ -54,8 +57,15 @@ impl Hasher {
                 hash: Some(derive(&argon2, &password, &salt)?),
             })
         };
-        let hash = tokio::task::spawn_blocking(hash).await.map_err(|error| error.to_string())?;
-        hash.map(|hash| hash.to_string()).map_err(|error: password_hash::Error| error.to_string())
+        let hashed = tokio::task::spawn_blocking(hash).await.map_err(|error| error.to_string());
+        let hashed = hashed.and_then(|hash| {
+            let hash: Result<PasswordHash, password_hash::Error> = hash;
+            hash.map(|hash| hash.to_string()).map_err(|error| error.to_string())
+        });
+        hashed.map_err(|error| {
+            tracing::error!(error, "a password could not be hashed");
+            status(Code::Internal, reason::INTERNAL, "the password could not be stored", &[])
+        })
     }
 
     /// Whether a password fits a hash; one of a user that does not exist never does, and takes as

@@ -178,9 +178,10 @@ impl Store for Sqlite {
         &self,
         id: &str,
         password_hash: Option<String>,
+        version: Option<i64>,
     ) -> Result<UserRecord, StoreError> {
         let id = id.to_owned();
-        self.writer.write(move |c| Box::pin(users::end_logins(c, id, password_hash))).await
+        self.writer.write(move |c| Box::pin(users::end_logins(c, id, password_hash, version))).await
     }
 
     async fn delete_user(&self, id: &str) -> Result<(), StoreError> {

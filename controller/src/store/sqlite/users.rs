@@ -76,13 +76,16 @@ pub(super) async fn end_logins(
     c: &mut SqliteConnection,
     id: String,
     password_hash: Option<String>,
+    version: Option<i64>,
 ) -> Result<UserRecord, StoreError> {
     let done = sqlx::query(
         "UPDATE users SET login_version = login_version + 1, \
-         password_hash = coalesce(?, password_hash) WHERE id = ?",
+         password_hash = coalesce(?, password_hash) \
+         WHERE id = ? AND login_version = coalesce(?, login_version)",
     )
     .bind(password_hash)
     .bind(&id)
+    .bind(version)
     .execute(&mut *c)
     .await;
     one(done)?;

@@ -90,13 +90,16 @@ async fn logins_end_with_a_password(store: &dyn Store) {
     store.create_user(user("bob")).await.unwrap();
     store.create_refresh_token(refresh("a", "f", "ada"), 1, NOW).await.unwrap();
     store.create_refresh_token(refresh("b", "g", "bob"), 1, NOW).await.unwrap();
-    let ended = store.end_logins("id-ada", None).await.unwrap();
+    let ended = store.end_logins("id-ada", None, None).await.unwrap();
     assert_eq!((ended.login_version, ended.password_hash), (2, user("ada").password_hash));
-    let changed = store.end_logins("id-ada", Some("other".to_owned())).await.unwrap();
+    let changed = store.end_logins("id-ada", Some("other".to_owned()), Some(2)).await.unwrap();
     assert_eq!((changed.login_version, changed.password_hash.as_str()), (3, "other"));
-    assert!(matches!(store.end_logins("id-eve", None).await, Err(StoreError::NotFound)));
+    assert!(matches!(store.end_logins("id-eve", None, None).await, Err(StoreError::NotFound)));
 
     let (a, b) = (hash("a"), hash("b"));
+    let late = store.end_logins("id-ada", Some("old".to_owned()), Some(2)).await;
+    assert!(matches!(late, Err(StoreError::NotFound)), "another one was set meanwhile");
+
     let rotate = |of| store.rotate_refresh_token(of, "new", NOW + DAY, NOW);
     assert_eq!(rotate(&a).await.unwrap(), Rotation::Unknown);
     let late = store.create_refresh_token(refresh("c", "h", "ada"), 2, NOW).await;
