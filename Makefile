@@ -12,7 +12,7 @@ demo: ## A fleet of two hosts on this machine, shown and taken down again.
 
 test: ## Every test; ARGS go to cargo nextest run, for example ARGS=join.
 	@$(SCRIPTS)/need.sh test
-	@$(SCRIPTS)/tools.sh cargo-nextest grpcurl docker-py compose-5 clients
+	@$(SCRIPTS)/tools.sh cargo-nextest grpcurl docker-py compose-5 node clients
 	@$(SCRIPTS)/with-engine.sh $(SCRIPTS)/test.sh $(ARGS)
 
 chaos: ## The faults of the link and the daemons in full count, about an hour; CHAOS=network is one file.

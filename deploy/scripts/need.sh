@@ -31,7 +31,6 @@ test             useradd       passwd
 test             docker-registry docker-registry
 test,lint        pip3          python3-pip
 test,lint        npm           npm
-test             node          nodejs
 test             chromium      chromium
 lint             shellcheck    shellcheck
 lint             git           git
