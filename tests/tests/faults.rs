@@ -63,9 +63,10 @@ fn a_wait_outlives_a_lost_link_and_tells_how_its_containers_ended_meanwhile() {
         let dockctl = controller.dockctl().await?;
         let at = |name: &str| format!("web-1/{name}");
         let mut wait = dockctl.start(&["wait", &at(&first), &at(&second)])?;
-        await_until("both waits to be at the agent", LONG, async || {
+        await_until("both waits to be under way", LONG, async || {
             let metrics = controller.read_metrics().await?;
-            ensure!(metrics.lines().any(|line| line == "dockctl_agent_calls 2"), "{metrics}");
+            let open = "dockctl_calls_open{method=\"ContainerService/WaitContainer\"} 2";
+            ensure!(metrics.lines().any(|line| line == open), "{metrics}");
             Ok(Some(()))
         })
         .await?;
