@@ -1,7 +1,10 @@
 //! The policy of every rpc, read from the descriptor set. The guard asks who may call, the forwarder
 //! asks where the call runs; neither knows any method by name.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, LazyLock},
+};
 
 use prost::Message as _;
 use prost_reflect::{DescriptorPool, MethodDescriptor};
@@ -22,6 +25,13 @@ pub enum PolicyError {
         /// What is missing.
         problem: &'static str,
     },
+}
+
+/// This build's own descriptors; decoded once, at the first call.
+pub fn pool() -> Result<&'static DescriptorPool, PolicyError> {
+    static POOL: LazyLock<Result<DescriptorPool, String>> =
+        LazyLock::new(|| DescriptorPool::decode(crate::DESCRIPTORS).map_err(|e| e.to_string()));
+    POOL.as_ref().map_err(|error| PolicyError::Descriptors(error.clone()))
 }
 
 /// One rpc of `dockctl.v1`.
@@ -96,18 +106,22 @@ pub struct Policies {
 impl Policies {
     /// Reads the policies of this build's own descriptor set.
     pub fn load() -> Result<Self, PolicyError> {
-        Self::from_descriptors(crate::DESCRIPTORS)
+        Self::from_pool(pool()?)
     }
 
     /// Reads the policies of every rpc in package `dockctl.v1`; fails on the first bad one.
     pub fn from_descriptors(descriptors: &[u8]) -> Result<Self, PolicyError> {
         let pool = DescriptorPool::decode(descriptors)
             .map_err(|e| PolicyError::Descriptors(e.to_string()))?;
+        Self::from_pool(&pool)
+    }
+
+    fn from_pool(pool: &DescriptorPool) -> Result<Self, PolicyError> {
         let mut methods = HashMap::new();
         for service in pool.services().filter(|s| s.package_name() == "dockctl.v1") {
             for method in service.methods() {
                 let path = format!("/{}/{}", service.full_name(), method.name());
-                methods.insert(path.clone(), Arc::new(read(&pool, &method, path)?));
+                methods.insert(path.clone(), Arc::new(read(pool, &method, path)?));
             }
         }
         Ok(Self { methods })

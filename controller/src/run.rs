@@ -161,7 +161,7 @@ impl Controller {
         let join_tokens = JoinTokens::new(store.clone(), ca.fingerprint(), agents.port());
 
         let draining = CancellationToken::new();
-        let pages = Pages::new(store.clone(), draining.clone())?;
+        let pages = Pages::new(store.clone(), draining.clone(), policies.clone())?;
         let mut names = options.names.clone();
         names.extend([options.listen.ip().to_string(), options.agent_listen.ip().to_string()]);
         let origins = Origins::new(options.allow_origins, names.clone());

@@ -94,7 +94,6 @@ impl Api {
         if let Some(principal) = &principal {
             self.limits.principal(class, &principal.user_id)?;
             deed.principal.clone_from(&principal.name);
-            head.extensions.insert(principal.clone());
         }
         let Some(method) = method else {
             // Health and reflection: one of them may be a stream for ever.
@@ -118,6 +117,9 @@ impl Api {
                     status(Code::ResourceExhausted, reason::TOO_MANY, message, &[])
                 })?);
             }
+        }
+        if let (ServedBy::Controller, Some(principal)) = (method.policy.served_by(), &principal) {
+            head.extensions.insert(principal.clone());
         }
         let mut agent = String::new();
         let response = match (method.policy.served_by(), &principal) {

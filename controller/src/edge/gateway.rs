@@ -33,7 +33,8 @@ pub struct Gateway {
 impl Gateway {
     /// Answers one request.
     pub async fn serve(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-        let request = match Kind::of(&request) {
+        let kind = Kind::of(&request);
+        let request = match kind {
             Some(Kind::Grpc) => request.map(Body::new),
             _ => request.map(whole::read),
         };
@@ -44,7 +45,7 @@ impl Gateway {
         let is_preflight = request.method() == Method::OPTIONS && origin.is_some();
         let mut response = match is_preflight {
             true => origin::preflight(),
-            false => self.answer(request).await,
+            false => self.answer(kind, request).await,
         };
         if let Some(origin) = origin {
             origin::readable(&mut response, origin);
@@ -53,7 +54,7 @@ impl Gateway {
     }
 
     /// All but gRPC is boxed, so that a call has no room for it.
-    async fn answer(self, request: Request<Body>) -> Response<Body> {
+    async fn answer(self, kind: Option<Kind>, request: Request<Body>) -> Response<Body> {
         let path = request.uri().path();
         if matches!(*request.method(), Method::GET | Method::HEAD) {
             if path.starts_with(socket::PATH) {
@@ -63,8 +64,8 @@ impl Gateway {
                 return page;
             }
         }
-        let is_known = self.json.method(path).is_some() || path.starts_with("/grpc.");
         if request.method() != Method::POST {
+            let is_known = self.json.method(path).is_some() || path.starts_with("/grpc.");
             if !is_known {
                 let message = "there is nothing here; see /docs";
                 return json::refusal(StatusCode::NOT_FOUND, Code::NotFound, message);
@@ -74,7 +75,7 @@ impl Gateway {
             refusal.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
             return refusal;
         }
-        match Kind::of(&request) {
+        match kind {
             Some(Kind::Grpc) if request.version() < Version::HTTP_2 => json::refusal(
                 StatusCode::HTTP_VERSION_NOT_SUPPORTED,
                 Code::Unimplemented,

@@ -6,8 +6,8 @@ use std::{collections::HashMap, time::Duration};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use dockctl_api::{
-    DESCRIPTORS,
     error::{bad_field, reason, retry_after, status},
+    policy::{self, PolicyError},
 };
 use dockctl_link::{
     framing::{self, Deframer},
@@ -18,9 +18,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header, reques
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Full, Limited, StreamBody};
 use prost::Message as _;
-use prost_reflect::{
-    DescriptorPool, DeserializeOptions, DynamicMessage, MessageDescriptor, MethodDescriptor,
-};
+use prost_reflect::{DeserializeOptions, DynamicMessage, MessageDescriptor, MethodDescriptor};
 use serde_json::{Value, json};
 use tonic::{Code, Status, body::Body};
 use tonic_types::StatusExt as _;
@@ -47,8 +45,8 @@ pub struct Json {
 
 impl Json {
     /// For all rpcs of `dockctl.v1`.
-    pub fn new() -> Result<Self, prost_reflect::DescriptorError> {
-        let pool = DescriptorPool::decode(DESCRIPTORS)?;
+    pub fn new() -> Result<Self, PolicyError> {
+        let pool = policy::pool()?;
         let services = pool.services().filter(|s| s.package_name() == "dockctl.v1");
         let methods = services.flat_map(|service| {
             let methods: Vec<_> = service.methods().collect();

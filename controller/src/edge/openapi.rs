@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use dockctl_api::{DESCRIPTORS, VERSION};
+use dockctl_api::{VERSION, policy::Policies};
 use prost_reflect::{
     Cardinality, DescriptorPool, EnumDescriptor, FieldDescriptor, FileDescriptor, Kind,
     MessageDescriptor, MethodDescriptor,
@@ -10,8 +10,7 @@ use prost_reflect::{
 use serde_json::{Map, Value, json};
 
 /// The whole document, OpenAPI 3.1. Rpcs whose caller sends a stream are not in it: they need gRPC or a WebSocket.
-pub fn document() -> Result<Value, prost_reflect::DescriptorError> {
-    let pool = DescriptorPool::decode(DESCRIPTORS)?;
+pub fn document(pool: &DescriptorPool, policies: &Policies) -> Value {
     let mut made = Made::default();
     let services = pool.services().filter(|s| s.package_name() == "dockctl.v1");
     let (mut paths, mut tags) = (BTreeMap::new(), Vec::new());
@@ -22,11 +21,15 @@ pub fn document() -> Result<Value, prost_reflect::DescriptorError> {
         }));
         for method in service.methods().filter(|m| !m.is_client_streaming()) {
             let path = format!("/{}/{}", service.full_name(), method.name());
-            paths.insert(path, json!({ "post": made.operation(&method, service.name()) }));
+            let mut operation = made.operation(&method, service.name());
+            if policies.get(&path).is_some_and(|method| method.policy.is_public) {
+                operation["security"] = json!([]);
+            }
+            paths.insert(path, json!({ "post": operation }));
         }
     }
     made.schemas.insert("google.rpc.Status".to_owned(), status());
-    Ok(json!({
+    json!({
         "openapi": "3.1.0",
         "info": {
             "title": "dockctl",
@@ -49,7 +52,7 @@ pub fn document() -> Result<Value, prost_reflect::DescriptorError> {
             },
             "schemas": made.schemas,
         },
-    }))
+    })
 }
 
 /// A google.rpc.Status.
@@ -89,7 +92,7 @@ impl Made {
             }),
             false => json!({ "application/json": { "schema": answer } }),
         };
-        let mut operation = json!({
+        json!({
             "tags": [tag],
             "operationId": format!("{tag}_{}", method.name()),
             "summary": summary,
@@ -106,11 +109,7 @@ impl Made {
                     },
                 },
             },
-        });
-        if ["Login", "Refresh", "SignUp"].contains(&method.name()) {
-            operation["security"] = json!([]);
-        }
-        operation
+        })
     }
 
     /// A reference to a message's schema, which is made where it is not there yet.
@@ -225,13 +224,15 @@ fn well_known(name: &str) -> Option<Value> {
 
 #[cfg(test)]
 mod tests {
+    use dockctl_api::policy;
+
     use super::*;
 
     #[test]
     fn every_unary_and_streamed_rpc_is_described_with_its_comment() {
-        let document = document().unwrap();
+        let policies = Policies::load().unwrap();
+        let document = document(policy::pool().unwrap(), &policies);
         let paths = document["paths"].as_object().unwrap();
-        let policies = dockctl_api::policy::Policies::load().unwrap();
         for method in policies.iter().filter(|m| !m.client_streaming) {
             let operation = &paths[&method.path]["post"];
             assert!(operation["description"].as_str().unwrap().len() > 10, "{}", method.path);
@@ -243,7 +244,7 @@ mod tests {
 
     #[test]
     fn every_reference_leads_somewhere_and_every_field_is_described() {
-        let document = document().unwrap();
+        let document = document(policy::pool().unwrap(), &Policies::load().unwrap());
         let schemas = document["components"]["schemas"].as_object().unwrap();
         let text = document.to_string();
         for reference in text.split("#/components/schemas/").skip(1) {

@@ -1,9 +1,13 @@
 //! What the users' port serves that is no call: health, version, the API's description and a page to try it. None
 //! of it needs a login, and none of it tells of the fleet.
 
+use std::sync::{Arc, OnceLock};
+
 use bytes::Bytes;
+use dockctl_api::policy::{self, Policies, PolicyError};
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
+use prost_reflect::DescriptorPool;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 
@@ -23,7 +27,10 @@ pub struct Pages {
     store: store::Handle,
     /// Cancelled when the controller stops.
     draining: CancellationToken,
-    openapi: Bytes,
+    pool: &'static DescriptorPool,
+    policies: Arc<Policies>,
+    /// Made when it is first asked for.
+    openapi: Arc<OnceLock<Bytes>>,
 }
 
 impl Pages {
@@ -31,8 +38,9 @@ impl Pages {
     pub fn new(
         store: store::Handle,
         draining: CancellationToken,
-    ) -> Result<Self, prost_reflect::DescriptorError> {
-        Ok(Self { store, draining, openapi: openapi::document()?.to_string().into() })
+        policies: Arc<Policies>,
+    ) -> Result<Self, PolicyError> {
+        Ok(Self { store, draining, pool: policy::pool()?, policies, openapi: Arc::default() })
     }
 
     /// The page at a path.
@@ -47,7 +55,10 @@ impl Pages {
                 let version = serde_json::json!({ "version": dockctl_api::VERSION });
                 (StatusCode::OK, json::JSON, version.to_string().into())
             }
-            "/openapi.json" => (StatusCode::OK, json::JSON, self.openapi.clone()),
+            "/openapi.json" => {
+                let made = || openapi::document(self.pool, &self.policies).to_string().into();
+                (StatusCode::OK, json::JSON, self.openapi.get_or_init(made).clone())
+            }
             "/docs" | "/" => (StatusCode::OK, HTML, include_str!("docs/docs.html").into()),
             "/docs/docs.js" => {
                 (StatusCode::OK, "text/javascript", include_str!("docs/docs.js").into())

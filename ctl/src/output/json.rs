@@ -2,9 +2,7 @@
 //! present (unset messages as null) and 64-bit numbers as numbers, which all values here fit.
 //! The descriptors are parsed only when one of these formats is asked for.
 
-use std::sync::OnceLock;
-
-use dockctl_api::DESCRIPTORS;
+use dockctl_api::policy;
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, Kind, MessageDescriptor, SerializeOptions};
 use serde_json::{Map, Value};
@@ -57,10 +55,7 @@ pub(crate) fn item(format: Format, value: &Value) -> Result<String> {
 }
 
 fn pool() -> Result<&'static DescriptorPool> {
-    static POOL: OnceLock<Option<DescriptorPool>> = OnceLock::new();
-    POOL.get_or_init(|| DescriptorPool::decode(DESCRIPTORS).ok())
-        .as_ref()
-        .ok_or_else(|| Error::new(Exit::Failed, "this build's descriptors cannot be read"))
+    policy::pool().map_err(|error| Error::new(Exit::Failed, error.to_string()))
 }
 
 /// Puts null where a message is unset, so that a script finds every key, in the fields' order.
