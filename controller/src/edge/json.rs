@@ -9,10 +9,7 @@ use dockctl_api::{
     error::{bad_field, reason, retry_after, status},
     policy::{self, PolicyError},
 };
-use dockctl_link::{
-    framing::{self, Deframer},
-    wire,
-};
+use dockctl_link::{framing, wire};
 use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header, request::Parts};
 use http_body::Frame;
@@ -23,12 +20,14 @@ use serde_json::{Value, json};
 use tonic::{Code, Status, body::Body};
 use tonic_types::StatusExt as _;
 
+use super::messages::{self, Messages};
+
 /// What JSON is called.
 pub(super) const JSON: &str = "application/json";
 const LINES: &str = "application/x-ndjson";
 const EVENTS: &str = "text/event-stream";
 /// Largest request, bytes: what it becomes has its own limit.
-const MAX_REQUEST: usize = 4 * wire::MAX_REQUEST;
+pub(super) const MAX_REQUEST: usize = 4 * wire::MAX_REQUEST;
 /// Largest message of an answer, bytes.
 const MAX_MESSAGE: usize = 64 * 1024 * 1024;
 /// How long a stream's answer waits for its first message, so that what fails at once fails with its own HTTP
@@ -98,18 +97,8 @@ impl Json {
             })?;
             Ok::<_, Status>(Frame::data(framing::frame(&encode(&input, &whole.to_bytes())?)))
         };
-        let mut request = Request::post(head.uri.clone())
-            .header(header::CONTENT_TYPE, "application/grpc")
-            .header(header::TE, "trailers")
-            .body(Body::new(StreamBody::new(stream::once(Box::pin(message)))))
-            .map_err(|error| Status::internal(error.to_string()))?;
-        for name in PASSED {
-            for value in head.headers.get_all(name) {
-                request.headers_mut().append(name, value.clone());
-            }
-        }
-        *request.extensions_mut() = head.extensions.clone();
-        Ok(request)
+        let body = Body::new(StreamBody::new(stream::once(Box::pin(message))));
+        Ok(messages::call(head, head.uri.clone(), &PASSED, body))
     }
 
     /// The JSON answer that a gRPC answer is.
@@ -117,17 +106,14 @@ impl Json {
         let Some(method) = self.method(head.uri.path()) else {
             return error(&Status::unimplemented("there is no such rpc"));
         };
-        let (answer_head, body) = answer.into_parts();
-        if let Some(end) = framing::end_in(&answer_head.headers)
-            && end.code != 0
-        {
-            return error(&framing::status_of(&end));
-        }
-        let messages = Messages { body, deframer: Deframer::default(), output: method.output() };
+        let messages = Messages::of(answer, MAX_MESSAGE);
         let accept = head.headers.get(header::ACCEPT).and_then(|v| v.to_str().ok());
         match method.is_server_streaming() {
-            false => one(messages).await,
-            true => many(messages, accept.is_some_and(|a| a.contains(EVENTS))).await,
+            false => one(messages, &method.output()).await,
+            true => {
+                let as_events = accept.is_some_and(|a| a.contains(EVENTS));
+                many(messages, method.output(), as_events).await
+            }
         }
     }
 }
@@ -158,38 +144,16 @@ pub(super) fn decode(output: &MessageDescriptor, message: Bytes) -> Result<Vec<u
     serde_json::to_vec(&message).map_err(|error| malformed(error.to_string()))
 }
 
-/// The messages of a gRPC answer.
-struct Messages {
-    body: Body,
-    deframer: Deframer,
-    output: MessageDescriptor,
+/// The next message as JSON.
+async fn next(
+    messages: &mut Messages,
+    output: &MessageDescriptor,
+) -> Result<Option<Vec<u8>>, Status> {
+    messages.next().await?.map(|message| decode(output, message)).transpose()
 }
 
-impl Messages {
-    /// The next one as JSON; None at a good end. Errors: the status of a bad one.
-    async fn next(&mut self) -> Result<Option<Vec<u8>>, Status> {
-        loop {
-            if let Some(message) = self.deframer.next(MAX_MESSAGE)? {
-                return decode(&self.output, message).map(Some);
-            }
-            let lost = || Status::unavailable("the answer broke off");
-            let frame = self.body.frame().await.ok_or_else(lost)??;
-            match frame.into_data() {
-                Ok(data) => self.deframer.push(&data),
-                Err(frame) => {
-                    let end = frame.trailers_ref().and_then(framing::end_in).ok_or_else(lost)?;
-                    return match end.code {
-                        0 => Ok(None),
-                        _ => Err(framing::status_of(&end)),
-                    };
-                }
-            }
-        }
-    }
-}
-
-async fn one(mut messages: Messages) -> Response<Body> {
-    let first = match messages.next().await {
+async fn one(mut messages: Messages, output: &MessageDescriptor) -> Response<Body> {
+    let first = match next(&mut messages, output).await {
         Ok(first) => first.unwrap_or_else(|| b"{}".to_vec()),
         Err(status) => return error(&status),
     };
@@ -200,22 +164,25 @@ async fn one(mut messages: Messages) -> Response<Body> {
     }
 }
 
-async fn many(mut messages: Messages, as_events: bool) -> Response<Body> {
-    // `next` loses nothing when it is dropped: what has come is in the deframer.
-    let first = match tokio::time::timeout(FIRST, messages.next()).await {
+async fn many(
+    mut messages: Messages,
+    output: MessageDescriptor,
+    as_events: bool,
+) -> Response<Body> {
+    let first = match tokio::time::timeout(FIRST, next(&mut messages, &output)).await {
         Ok(Err(status)) => return error(&status),
         Ok(Ok(first)) => Some(first),
         Err(_) => None,
     };
-    let state = Some((messages, first));
+    let state = Some((messages, output, first));
     let pieces = stream::unfold(state, move |state| async move {
-        let (mut messages, first) = state?;
+        let (mut messages, output, first) = state?;
         let next = match first {
             Some(first) => Ok(first),
-            None => messages.next().await,
+            None => next(&mut messages, &output).await,
         };
         let (piece, state) = match next {
-            Ok(Some(message)) => (piece(as_events, "", &message), Some((messages, None))),
+            Ok(Some(message)) => (piece(as_events, "", &message), Some((messages, output, None))),
             Ok(None) if as_events => (piece(as_events, "end", b"{}"), None),
             Ok(None) => return None,
             Err(status) => {

@@ -7,6 +7,7 @@ mod ending;
 pub mod gateway;
 pub mod json;
 pub mod limits;
+mod messages;
 pub mod metrics;
 pub mod openapi;
 pub mod origin;

@@ -15,30 +15,28 @@ use axum::extract::{
     FromRequestParts as _,
     ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade},
 };
-use dockctl_link::{
-    framing::{self, Deframer},
-    wire,
-};
+use bytes::Bytes;
+use dockctl_link::framing;
 use futures_util::{
     SinkExt as _, StreamExt as _,
-    stream::{self, SplitSink, SplitStream},
+    stream::{SplitSink, SplitStream},
 };
-use http::{Request, Response, StatusCode, header, request::Parts};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body::Frame;
-use http_body_util::{BodyExt as _, StreamBody};
+use http_body_util::StreamBody;
 use prost_reflect::MethodDescriptor;
 use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, body::Body};
 
 use super::{
     gateway::Gateway,
-    json::{self, rpc_status},
+    json::{self, MAX_REQUEST, rpc_status},
+    messages::{self, Messages},
 };
 
 /// Where WebSockets are.
 pub(super) const PATH: &str = "/ws/";
-/// Largest message of a page, bytes; what it becomes has its own limit.
-const MAX_PAGES: usize = 4 * wire::MAX_REQUEST;
 /// Messages of the page that may wait.
 const QUEUE: usize = 8;
 /// How often the page's browser is asked whether it is there, and how long it may say nothing.
@@ -52,8 +50,10 @@ const MAX_REASON: usize = 120;
 /// Answers the request for a WebSocket.
 pub(super) async fn open(gateway: Gateway, request: Request<Body>) -> Response<Body> {
     let (mut head, _) = request.into_parts();
-    let path = head.uri.path()[PATH.len() - 1..].to_owned();
-    let Some(method) = gateway.json.method(&path).cloned() else {
+    let Ok(path) = head.uri.path()[PATH.len() - 1..].parse::<Uri>() else {
+        return json::refusal(StatusCode::NOT_FOUND, Code::NotFound, "there is no such rpc");
+    };
+    let Some(method) = gateway.json.method(path.path()).cloned() else {
         return json::refusal(StatusCode::NOT_FOUND, Code::NotFound, "there is no such rpc");
     };
     let upgrade = match WebSocketUpgrade::from_request_parts(&mut head, &()).await {
@@ -74,47 +74,24 @@ pub(super) async fn open(gateway: Gateway, request: Request<Body>) -> Response<B
             "open it with a ticket of AuthService/CreateTicket; each is good for 30 s and once";
         return json::refusal(StatusCode::UNAUTHORIZED, Code::Unauthenticated, message);
     };
-    let (up, requests) = mpsc::channel(QUEUE);
-    let call = match call(&head, &path, &bearer, requests) {
-        Ok(call) => call,
-        Err(status) => return json::error(&status),
+    let Ok(bearer) = HeaderValue::from_str(&bearer) else {
+        return json::error(&Status::internal("a ticket holds no header"));
     };
+    let (up, requests) = mpsc::channel(QUEUE);
+    let requests = Body::new(StreamBody::new(ReceiverStream::new(requests)));
+    let mut call = messages::call(&head, path, &["x-forwarded-for"], requests);
+    call.headers_mut().insert(header::AUTHORIZATION, bearer);
     let talk = Talk { gateway, method, call, up };
-    let upgrade = upgrade.max_message_size(MAX_PAGES).max_frame_size(MAX_PAGES);
+    let upgrade = upgrade.max_message_size(MAX_REQUEST).max_frame_size(MAX_REQUEST);
     let upgraded = upgrade.on_upgrade(|ws| talk.run(ws));
     upgraded.map(Body::new)
-}
-
-/// The gRPC call whose messages come from the page.
-fn call(
-    head: &Parts,
-    path: &str,
-    bearer: &str,
-    requests: mpsc::Receiver<Result<Frame<bytes::Bytes>, Status>>,
-) -> Result<Request<Body>, Status> {
-    let requests =
-        stream::unfold(
-            requests,
-            |mut requests| async move { Some((requests.recv().await?, requests)) },
-        );
-    let mut request = Request::post(path)
-        .header(header::CONTENT_TYPE, "application/grpc")
-        .header(header::TE, "trailers")
-        .header(header::AUTHORIZATION, bearer)
-        .body(Body::new(StreamBody::new(requests)))
-        .map_err(|error| Status::internal(error.to_string()))?;
-    for value in head.headers.get_all("x-forwarded-for") {
-        request.headers_mut().append("x-forwarded-for", value.clone());
-    }
-    *request.extensions_mut() = head.extensions.clone();
-    Ok(request)
 }
 
 struct Talk {
     gateway: Gateway,
     method: MethodDescriptor,
     call: Request<Body>,
-    up: mpsc::Sender<Result<Frame<bytes::Bytes>, Status>>,
+    up: mpsc::Sender<Result<Frame<Bytes>, Status>>,
 }
 
 impl Talk {
@@ -152,7 +129,7 @@ impl Talk {
 async fn read(
     mut source: SplitStream<WebSocket>,
     method: &MethodDescriptor,
-    up: mpsc::Sender<Result<Frame<bytes::Bytes>, Status>>,
+    up: mpsc::Sender<Result<Frame<Bytes>, Status>>,
     as_json: Arc<AtomicBool>,
 ) -> Result<(), Status> {
     let (input, mut up, mut is_first) = (method.input(), Some(up), true);
@@ -194,41 +171,22 @@ async fn write(
     method: &MethodDescriptor,
     as_json: &AtomicBool,
 ) -> Result<(), Status> {
-    let (head, mut body) = answer.into_parts();
-    if let Some(end) = framing::end_in(&head.headers) {
-        return Err(framing::status_of(&end));
-    }
-    let (output, mut deframer) = (method.output(), Deframer::default());
+    let (output, mut messages) = (method.output(), Messages::of(answer, MAX_MESSAGE));
     let mut pings = tokio::time::interval(PING);
     loop {
-        while let Some(message) = deframer.next(MAX_MESSAGE)? {
-            let message = match as_json.load(Ordering::Relaxed) {
-                true => {
+        let message = tokio::select! {
+            message = messages.next() => match message? {
+                None => return Err(Status::new(Code::Ok, "")),
+                Some(message) if as_json.load(Ordering::Relaxed) => {
                     let text = String::from_utf8(json::decode(&output, message)?);
                     Message::Text(text.unwrap_or_default().into())
                 }
-                false => Message::Binary(message),
-            };
-            if sink.send(message).await.is_err() {
-                return Ok(());
-            }
-        }
-        let frame = tokio::select! {
-            frame = body.frame() => frame,
-            _ = pings.tick() => {
-                if sink.send(Message::Ping(bytes::Bytes::new())).await.is_err() {
-                    return Ok(());
-                }
-                continue;
-            }
+                Some(message) => Message::Binary(message),
+            },
+            _ = pings.tick() => Message::Ping(Bytes::new()),
         };
-        let lost = || Status::unavailable("the answer broke off");
-        match frame.ok_or_else(lost)??.into_data() {
-            Ok(data) => deframer.push(&data),
-            Err(frame) => {
-                let end = frame.trailers_ref().and_then(framing::end_in).ok_or_else(lost)?;
-                return Err(framing::status_of(&end));
-            }
+        if sink.send(message).await.is_err() {
+            return Ok(());
         }
     }
 }
