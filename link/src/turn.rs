@@ -51,9 +51,7 @@ impl<IO: AsyncWrite + Unpin> Shared<IO> {
         }
         Pin::new(&mut self.io).poll_flush(cx)
     }
-}
 
-impl<IO: AsyncWrite + Unpin> Shared<IO> {
     /// Sends what waits and then these pieces, of which it gives how much went, in one write.
     fn poll_send_with(
         &mut self,

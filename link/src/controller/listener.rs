@@ -245,6 +245,22 @@ async fn serve_connection<S>(
     serve_http(stream, peer, is_http2, shared).await;
 }
 
+/// Our settings for either kind of builder, which share no trait.
+macro_rules! http2_settings {
+    ($builder:expr) => {
+        $builder
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(wire::STREAM_WINDOW)
+            .initial_connection_window_size(wire::CONNECTION_WINDOW)
+            .max_concurrent_streams(wire::MAX_STREAMS)
+            .max_frame_size(wire::MAX_HTTP2_FRAME)
+            .max_header_list_size(wire::MAX_HEADERS)
+            .max_pending_accept_reset_streams(wire::MAX_PENDING_RESETS)
+            .keep_alive_interval(wire::KEEPALIVE_INTERVAL)
+            .keep_alive_timeout(wire::KEEPALIVE_TIMEOUT)
+    };
+}
+
 async fn serve_http<S, IO>(io: IO, peer: Arc<Peer>, is_http2: bool, shared: Shared<S>)
 where
     IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
@@ -264,16 +280,7 @@ where
     let ending = Ending { peer, session_within: shared.session_within, shutdown: shared.shutdown };
     let result = if is_http2 {
         let (io, end_of_turn) = turn::split(io);
-        let connection = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(wire::STREAM_WINDOW)
-            .initial_connection_window_size(wire::CONNECTION_WINDOW)
-            .max_concurrent_streams(wire::MAX_STREAMS)
-            .max_frame_size(wire::MAX_HTTP2_FRAME)
-            .max_header_list_size(wire::MAX_HEADERS)
-            .max_pending_accept_reset_streams(wire::MAX_PENDING_RESETS)
-            .keep_alive_interval(wire::KEEPALIVE_INTERVAL)
-            .keep_alive_timeout(wire::KEEPALIVE_TIMEOUT)
+        let connection = http2_settings!(http2::Builder::new(TokioExecutor::new()))
             .serve_connection(TokioIo::new(io), service);
         let stop = |connection: Pin<&mut _>| http2::Connection::graceful_shutdown(connection);
         drive(connection, stop, end_of_turn, ending).await
@@ -285,16 +292,7 @@ where
             .timer(TokioTimer::new())
             .header_read_timeout(wire::HEADERS_WITHIN)
             .max_buf_size(wire::MAX_HTTP1_HEADERS);
-        builder
-            .http2()
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(wire::STREAM_WINDOW)
-            .initial_connection_window_size(wire::CONNECTION_WINDOW)
-            .max_concurrent_streams(wire::MAX_STREAMS)
-            .max_frame_size(wire::MAX_HTTP2_FRAME)
-            .max_header_list_size(wire::MAX_HEADERS)
-            .keep_alive_interval(wire::KEEPALIVE_INTERVAL)
-            .keep_alive_timeout(wire::KEEPALIVE_TIMEOUT);
+        http2_settings!(builder.http2());
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(io), service);
         let stop =
             |connection: Pin<&mut _>| auto::UpgradeableConnection::graceful_shutdown(connection);
