@@ -63,6 +63,17 @@ struct Ended {
     delivered: bool,
 }
 
+/// The agents' streams, by the agents' ids.
+#[derive(Default)]
+struct Live {
+    streams: JoinSet<Ended>,
+    /// The epoch that an agent's stream runs or ran on: a new session is a new stream, unless the old one
+    /// had come to its own end.
+    started: HashMap<String, u64>,
+    /// The agent's name, and what ends its stream.
+    running: HashMap<String, (String, AbortHandle)>,
+}
+
 impl Fanout {
     /// Starts the calls and returns the merged answer. Dropping the answer cancels every call.
     pub fn start(self) -> Result<Response<Body>, Status> {
@@ -85,22 +96,13 @@ impl Fanout {
 
     async fn run(self, out: mpsc::Sender<Frame<Bytes>>) {
         let mut changes = self.registry.changes();
-        let mut streams = JoinSet::new();
-        // The epoch that an agent's stream runs or ran on: a new session is a new stream, unless the
-        // old one had come to its own end.
-        let mut started: HashMap<String, u64> = HashMap::new();
-        let mut running: HashMap<String, (String, AbortHandle)> = HashMap::new();
+        let mut live = Live::default();
         let mut refused: Option<Status> = None;
         let mut lost: Option<Status> = None;
         let mut delivered = false;
-        for (agent_id, agent, session) in self.registry.sessions(&self.selector) {
+        for (_, agent, session) in self.registry.sessions(&self.selector) {
             match session {
-                Ok(session) => {
-                    started.insert(agent_id.clone(), session.epoch);
-                    let name = session.name.clone();
-                    let stream = self.start_one(&mut streams, session, out.clone());
-                    running.insert(agent_id, (name, stream));
-                }
+                Ok(session) => self.start_one(&mut live, session, out.clone()),
                 Err(status) => {
                     if out
                         .send(notice(&agent, reason::AGENT_OFFLINE, status.message()))
@@ -112,18 +114,18 @@ impl Fanout {
                 }
             }
         }
-        while !streams.is_empty() {
+        while !live.streams.is_empty() {
             tokio::select! {
-                Some(ended) = streams.join_next() => {
+                Some(ended) = live.streams.join_next() => {
                     let Ok(ended) = ended else { continue };
-                    running.remove(&ended.agent_id);
+                    live.running.remove(&ended.agent_id);
                     delivered |= ended.delivered;
                     if ended.status.code() == Code::Ok {
-                        started.insert(ended.agent_id, u64::MAX);
+                        live.started.insert(ended.agent_id, u64::MAX);
                         continue;
                     }
                     if reason_of(&ended.status).as_deref() == Some(reason::CONTAINER_NOT_FOUND) {
-                        started.insert(ended.agent_id, u64::MAX);
+                        live.started.insert(ended.agent_id, u64::MAX);
                         refused.get_or_insert(ended.status);
                         continue;
                     }
@@ -134,18 +136,16 @@ impl Fanout {
                     lost.get_or_insert(ended.status);
                 }
                 change = changes.recv() => {
-                    if matches!(change, Err(RecvError::Closed)) { continue }
-                    let joins = matches!(change, Ok(Change::Agent(_)) | Err(RecvError::Lagged(_)));
-                    if !joins { continue }
+                    let changed = match change {
+                        Ok(Change::Agent(id)) => vec![id],
+                        Err(RecvError::Lagged(_)) => live.running.keys().cloned().collect(),
+                        Ok(Change::Deleted(_)) | Err(RecvError::Closed) => continue,
+                    };
                     // Labels may have changed: what is no longer selected ends, and may come back.
-                    let gone: Vec<String> = running
-                        .keys()
-                        .filter(|id| !self.registry.is_selected(id, &self.selector))
-                        .cloned()
-                        .collect();
-                    for id in gone {
-                        started.remove(&id);
-                        let Some((agent, stream)) = running.remove(&id) else { continue };
+                    for id in changed {
+                        if self.registry.is_selected(&id, &self.selector) { continue }
+                        let Some((agent, stream)) = live.running.remove(&id) else { continue };
+                        live.started.remove(&id);
                         stream.abort();
                         let message = "it is no longer among those that were asked for";
                         let frame = notice(&agent, reason::RIGHTS_CHANGED, message);
@@ -153,12 +153,9 @@ impl Fanout {
                     }
                     for (agent_id, _, session) in self.registry.sessions(&self.selector) {
                         let Ok(session) = session else { continue };
-                        if started.get(&agent_id).is_none_or(|epoch| self.method.policy.tells_of_now && *epoch < session.epoch) {
+                        if live.started.get(&agent_id).is_none_or(|epoch| self.method.policy.tells_of_now && *epoch < session.epoch) {
                             lost = None;
-                            started.insert(agent_id.clone(), session.epoch);
-                            let name = session.name.clone();
-                            let stream = self.start_one(&mut streams, session, out.clone());
-                            running.insert(agent_id, (name, stream));
+                            self.start_one(&mut live, session, out.clone());
                         }
                     }
                 }
@@ -172,14 +169,11 @@ impl Fanout {
         let _ = out.send(Frame::trailers(framing::trailers(&framing::end_of(&end)))).await;
     }
 
-    fn start_one(
-        &self,
-        streams: &mut JoinSet<Ended>,
-        session: Arc<Session>,
-        out: mpsc::Sender<Frame<Bytes>>,
-    ) -> AbortHandle {
+    fn start_one(&self, live: &mut Live, session: Arc<Session>, out: mpsc::Sender<Frame<Bytes>>) {
         let spec = self.spec();
-        streams.spawn(async move {
+        let (agent_id, agent) = (session.agent_id.clone(), session.name.clone());
+        live.started.insert(agent_id.clone(), session.epoch);
+        let stream = live.streams.spawn(async move {
             let (agent_id, agent) = (session.agent_id.clone(), session.name.clone());
             let mut delivered = false;
             let opened = async { session.call(spec?).await };
@@ -188,7 +182,8 @@ impl Fanout {
                 Err(status) => status,
             };
             Ended { agent_id, agent, status, delivered }
-        })
+        });
+        live.running.insert(agent_id, (agent, stream));
     }
 }
 
