@@ -46,10 +46,8 @@ pub struct Agents {
 
 impl Agents {
     async fn record(&self, agent: &str) -> Result<AgentRecord, Status> {
-        self.store.agent(agent).await.map_err(|error| match error {
-            store::StoreError::NotFound => not_found(agent),
-            other => other.into(),
-        })
+        let found = self.store.agent(agent).await;
+        found.map_err(|error| error.or_missing(|| not_found(agent)))
     }
 
     /// The agent as it is after its record was stored.

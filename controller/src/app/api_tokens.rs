@@ -20,7 +20,7 @@ use super::{
     names::{self, Selector},
     users,
 };
-use crate::store::{self, ApiTokenRecord, StoreError, system_time, unix_ms};
+use crate::store::{self, ApiTokenRecord, system_time, unix_ms};
 
 /// What each token begins with, so that it is known for one wherever it turns up.
 pub(super) const PREFIX: &str = "dockctl_";
@@ -121,11 +121,9 @@ impl ApiTokenService for ApiTokens {
             status(Code::NotFound, reason::NOT_FOUND, message, &[("api_token", wanted)])
         };
         let id = &tokens.iter().find(is_meant).ok_or_else(unknown)?.id;
-        match self.store.delete_api_token(id).await {
-            Ok(()) => self.auth.rights_changed(),
-            Err(StoreError::NotFound) => return Err(unknown()),
-            Err(error) => return Err(error.into()),
-        }
+        let deleted = self.store.delete_api_token(id).await;
+        deleted.map_err(|error| error.or_missing(unknown))?;
+        self.auth.rights_changed();
         Ok(Response::new(DeleteApiTokenResponse {}))
     }
 }

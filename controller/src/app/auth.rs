@@ -133,6 +133,10 @@ pub enum AuthError {
     Store(#[from] StoreError),
 }
 
+fn unhashed(status: Status) -> AuthError {
+    AuthError::Hash(status.message().to_owned())
+}
+
 /// Logins and tokens; clones share everything.
 #[derive(Clone)]
 pub struct Auth {
@@ -161,7 +165,7 @@ impl Auth {
         clock: Clock,
     ) -> Result<Self, AuthError> {
         let access = AccessTokens::new(&signing_key(&data_dir.join("jwt.key"))?);
-        let hasher = Hasher::new().await.map_err(AuthError::Hash)?;
+        let hasher = Hasher::new().await.map_err(unhashed)?;
         let known = Known::new(store.clone());
         let tickets = Tickets::default();
         let shared = Shared { store, clock, hasher, access, known, tickets, allow_signup };
@@ -199,9 +203,7 @@ impl Auth {
                 password
             }
         };
-        let hashed = self.shared.hasher.hash(password).await;
-        let password_hash =
-            hashed.map_err(|status| AuthError::Hash(status.message().to_owned()))?;
+        let password_hash = self.shared.hasher.hash(password).await.map_err(unhashed)?;
         let admin = self.new_user(ADMIN, password_hash, Role::Admin);
         self.shared.store.create_user(admin).await?;
         tracing::info!("made the user admin; {kept}");
@@ -324,12 +326,9 @@ impl Auth {
             RefreshTokenRecord { hash, family: new_id(), user_id: user.id.clone(), expires_at };
         let created =
             self.shared.store.create_refresh_token(record, user.login_version, unix_ms(now)).await;
-        match created {
-            Ok(()) => self.tokens(&user.id, user.login_version, secret, expires_at),
-            // Deleted, or his password changed, since he was looked up.
-            Err(StoreError::NotFound) => Err(bad_credentials()),
-            Err(error) => Err(error.into()),
-        }
+        // Deleted, or his password changed, since he was looked up.
+        created.map_err(|error| error.or_missing(bad_credentials))?;
+        self.tokens(&user.id, user.login_version, secret, expires_at)
     }
 
     /// The user of a name whose password this is.
@@ -337,11 +336,7 @@ impl Auth {
         if !(1..=MAX_PASSWORD).contains(&password.len()) {
             return Err(bad_field("password", "a password has 1 to 1,024 bytes"));
         }
-        let user = match self.shared.store.user_by_name(username).await {
-            Ok(user) => Some(user),
-            Err(StoreError::NotFound) => None,
-            Err(error) => return Err(error.into()),
-        };
+        let user = StoreError::optional(self.shared.store.user_by_name(username).await)?;
         // An unknown user costs the same hash, so that the time tells nothing.
         let hash = user.as_ref().map(|user| user.password_hash.clone());
         let matches = self.shared.hasher.verify(password, hash).await?;
@@ -488,10 +483,7 @@ impl AuthService for Auth {
         // An admin may have given him another one meanwhile, which then stands.
         let version = Some(user.login_version);
         let ended = self.shared.store.end_logins(&user.id, Some(hash), version).await;
-        let user = ended.map_err(|error| match error {
-            StoreError::NotFound => bad_credentials(),
-            other => other.into(),
-        })?;
+        let user = ended.map_err(|error| error.or_missing(bad_credentials))?;
         self.rights_changed();
         let tokens = Some(self.begin(&user).await?);
         Ok(Response::new(ChangePasswordResponse { tokens }))

@@ -17,7 +17,7 @@ use dockctl_api::{
 use tonic::{Code, Status};
 
 use super::names;
-use crate::store::{self, JoinTokenRecord, StoreError, system_time, unix_ms};
+use crate::store::{self, JoinTokenRecord, system_time, unix_ms};
 
 const DEFAULT_TTL: Duration = Duration::from_secs(30 * 60);
 const MIN_TTL: Duration = Duration::from_secs(1);
@@ -92,16 +92,15 @@ impl JoinTokens {
         &self,
         request: DeleteJoinTokenRequest,
     ) -> Result<DeleteJoinTokenResponse, Status> {
-        match self.store.delete_join_token(&request.id).await {
-            Ok(()) => Ok(DeleteJoinTokenResponse {}),
-            Err(StoreError::NotFound) => Err(status(
-                Code::NotFound,
-                reason::NOT_FOUND,
-                "there is no such join token",
-                &[("join_token", &request.id)],
-            )),
-            Err(error) => Err(error.into()),
-        }
+        let deleted = self.store.delete_join_token(&request.id).await;
+        deleted.map_err(|error| {
+            error.or_missing(|| {
+                let message = "there is no such join token";
+                let metadata = [("join_token", request.id.as_str())];
+                status(Code::NotFound, reason::NOT_FOUND, message, &metadata)
+            })
+        })?;
+        Ok(DeleteJoinTokenResponse {})
     }
 }
 

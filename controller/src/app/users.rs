@@ -18,7 +18,7 @@ use super::{
     auth::{Auth, principal},
     names::{self, Selector},
 };
-use crate::store::{self, GrantRecord, StoreError, UserRecord, system_time, unix_ms};
+use crate::store::{self, GrantRecord, UserRecord, system_time, unix_ms};
 
 /// Most grants of one user.
 const MAX_GRANTS: usize = 100;
@@ -33,14 +33,11 @@ pub struct Users {
 
 impl Users {
     async fn named(&self, username: &str) -> Result<UserRecord, Status> {
-        self.store.user_by_name(username).await.map_err(|error| match error {
-            StoreError::NotFound => status(
-                Code::NotFound,
-                reason::NOT_FOUND,
-                format!("no user is called {username:?}"),
-                &[("user", username)],
-            ),
-            other => other.into(),
+        self.store.user_by_name(username).await.map_err(|error| {
+            error.or_missing(|| {
+                let message = format!("no user is called {username:?}");
+                status(Code::NotFound, reason::NOT_FOUND, message, &[("user", username)])
+            })
         })
     }
 
@@ -142,14 +139,12 @@ impl UserService for Users {
     ) -> Result<Response<RevokeGrantResponse>, Status> {
         let RevokeGrantRequest { username, id } = request.into_inner();
         let user = self.named(&username).await?;
-        let user = self.store.delete_grant(&user.id, &id).await.map_err(|error| match error {
-            StoreError::NotFound => status(
-                Code::NotFound,
-                reason::NOT_FOUND,
-                format!("{username} has no grant with the id {id:?}"),
-                &[("user", &username), ("grant", &id)],
-            ),
-            other => other.into(),
+        let user = self.store.delete_grant(&user.id, &id).await.map_err(|error| {
+            error.or_missing(|| {
+                let message = format!("{username} has no grant with the id {id:?}");
+                let metadata = [("user", username.as_str()), ("grant", &id)];
+                status(Code::NotFound, reason::NOT_FOUND, message, &metadata)
+            })
         })?;
         Ok(Response::new(RevokeGrantResponse { user: Some(self.changed(user)) }))
     }

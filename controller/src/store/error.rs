@@ -26,6 +26,23 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// What a caller is told, who shall know what is missing.
+    pub fn or_missing(self, missing: impl FnOnce() -> Status) -> Status {
+        match self {
+            Self::NotFound => missing(),
+            other => other.into(),
+        }
+    }
+
+    /// What was looked up, where it need not be there.
+    pub fn optional<T>(looked: Result<T, Self>) -> Result<Option<T>, Self> {
+        match looked {
+            Ok(found) => Ok(Some(found)),
+            Err(Self::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// An [`StoreError::Unavailable`] with a source.
     pub(crate) fn unavailable(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Unavailable(Arc::from(source.into()))

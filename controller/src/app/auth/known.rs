@@ -79,7 +79,7 @@ impl Known {
             return Ok(known);
         }
         let before = *self.changes.borrow();
-        let found = found(self.store.user_by_id(id).await)?.map(|record| {
+        let found = StoreError::optional(self.store.user_by_id(id).await)?.map(|record| {
             Arc::new(KnownUser { authority: Arc::new(Authority::of_user(&record)), record })
         });
         let mut kept = self.kept();
@@ -98,7 +98,7 @@ impl Known {
             return Ok(known);
         }
         let before = *self.changes.borrow();
-        let found = found(self.store.api_token(hash).await)?.map(|record| {
+        let found = StoreError::optional(self.store.api_token(hash).await)?.map(|record| {
             let used_at = AtomicI64::new(record.last_used_at.unwrap_or_default());
             Arc::new(KnownToken { used_at, record })
         });
@@ -129,14 +129,6 @@ impl Known {
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn found<T>(looked: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
-    match looked {
-        Ok(record) => Ok(Some(record)),
-        Err(StoreError::NotFound) => Ok(None),
-        Err(error) => Err(error),
     }
 }
 

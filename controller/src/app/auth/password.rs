@@ -32,14 +32,13 @@ pub(super) struct Hasher {
 }
 
 impl Hasher {
-    pub(super) async fn new() -> Result<Self, String> {
+    pub(super) async fn new() -> Result<Self, Status> {
         let hasher = Self {
             places: Arc::new(Semaphore::new(AT_ONCE + WAITING)),
             turns: Arc::new(Semaphore::new(AT_ONCE)),
             nobody: Arc::from(""),
         };
-        let nobody = hasher.hash(hex::encode(random::<16>())).await;
-        let nobody = nobody.map_err(|status| status.message().to_owned())?;
+        let nobody = hasher.hash(hex::encode(random::<16>())).await?;
         Ok(Self { nobody: nobody.into(), ..hasher })
     }
 

@@ -2,7 +2,7 @@
 
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 
-use super::{super::KEEP_EXPIRED_MS, ApiTokenRecord, StoreError, failed, role};
+use super::{super::KEEP_EXPIRED_MS, ApiTokenRecord, StoreError, failed, one, role};
 
 /// Every token with its owner's name.
 const TOKENS: &str =
@@ -63,11 +63,7 @@ pub(super) async fn list(
 }
 
 pub(super) async fn delete(c: &mut SqliteConnection, id: String) -> Result<(), StoreError> {
-    let done = sqlx::query("DELETE FROM api_tokens WHERE id = ?").bind(id).execute(c).await;
-    match done.map_err(failed)?.rows_affected() {
-        0 => Err(StoreError::NotFound),
-        _ => Ok(()),
-    }
+    one(sqlx::query("DELETE FROM api_tokens WHERE id = ?").bind(id).execute(c).await)
 }
 
 pub(super) async fn touch(c: &mut SqliteConnection, id: String, at: i64) -> Result<(), StoreError> {

@@ -4,6 +4,7 @@ use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     super::KEEP_EXPIRED_MS, JoinTokenRecord, StoreError, failed, labels_from_json, labels_to_json,
+    one,
 };
 
 pub(super) async fn create(
@@ -49,11 +50,7 @@ pub(super) async fn list(
 }
 
 pub(super) async fn delete(c: &mut SqliteConnection, id: String) -> Result<(), StoreError> {
-    let done = sqlx::query("DELETE FROM join_tokens WHERE id = ?").bind(id).execute(c).await;
-    match done.map_err(failed)?.rows_affected() {
-        0 => Err(StoreError::NotFound),
-        _ => Ok(()),
-    }
+    one(sqlx::query("DELETE FROM join_tokens WHERE id = ?").bind(id).execute(c).await)
 }
 
 /// The join token with a secret.

@@ -17,8 +17,8 @@ use futures_util::future::BoxFuture;
 use sqlx::{
     Connection as _, Row as _, SqliteConnection,
     sqlite::{
-        SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
-        SqliteSynchronous,
+        SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteQueryResult,
+        SqliteRow, SqliteSynchronous,
     },
 };
 
@@ -121,6 +121,14 @@ fn failed(error: sqlx::Error) -> StoreError {
         // The row that this one belongs to was deleted in the meantime.
         sqlx::Error::Database(e) if e.is_foreign_key_violation() => StoreError::NotFound,
         _ => StoreError::unavailable(error),
+    }
+}
+
+/// The end of a write to one row, which must be there.
+fn one(done: Result<SqliteQueryResult, sqlx::Error>) -> Result<(), StoreError> {
+    match done.map_err(failed)?.rows_affected() {
+        0 => Err(StoreError::NotFound),
+        _ => Ok(()),
     }
 }
 

@@ -3,7 +3,7 @@
 use dockctl_api::v1::Role;
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 
-use super::{GrantRecord, StoreError, UserRecord, failed, role};
+use super::{GrantRecord, StoreError, UserRecord, failed, one, role};
 
 pub(super) async fn create(c: &mut SqliteConnection, user: UserRecord) -> Result<(), StoreError> {
     sqlx::query(
@@ -165,13 +165,6 @@ async fn with_grants(
         .map_err(failed)?;
     user.grants = rows.iter().map(grant).collect::<Result<_, _>>()?;
     Ok(user)
-}
-
-fn one(done: Result<sqlx::sqlite::SqliteQueryResult, sqlx::Error>) -> Result<(), StoreError> {
-    match done.map_err(failed)?.rows_affected() {
-        0 => Err(StoreError::NotFound),
-        _ => Ok(()),
-    }
 }
 
 fn record(row: &SqliteRow) -> Result<UserRecord, StoreError> {
