@@ -219,7 +219,7 @@ async fn serve_connection<S>(
     let Some(tls) = shared.tls.clone() else {
         drop(place);
         let peer = Arc::new(Peer::new(address, None, cut, close));
-        return serve_http(tcp, peer, !shared.http1, shared).await;
+        return Box::pin(serve_http(tcp, peer, !shared.http1, shared)).await;
     };
     let accepting = async {
         let _turn = place.turn().await;
@@ -296,7 +296,8 @@ where
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(io), service);
         let stop =
             |connection: Pin<&mut _>| auto::UpgradeableConnection::graceful_shutdown(connection);
-        drive(connection, stop, std::future::pending(), ending).await
+        // Boxed, so that the many connections of agents have no room for it.
+        Box::pin(drive(connection, stop, std::future::pending(), ending)).await
     };
     if let Err(error) = result {
         tracing::debug!(%address, %error, "connection ended");
