@@ -36,6 +36,12 @@ pub mod reason {
     pub const NOT_ALLOWED: &str = "NOT_ALLOWED";
     /// PERMISSION_DENIED: strangers may not make users here.
     pub const SIGNUP_OFF: &str = "SIGNUP_OFF";
+    /// FAILED_PRECONDITION: there is no OpenID provider to log in with.
+    pub const OIDC_OFF: &str = "OIDC_OFF";
+    /// UNAUTHENTICATED: the OpenID provider does not vouch for the caller.
+    pub const OIDC_REFUSED: &str = "OIDC_REFUSED";
+    /// UNAVAILABLE: the OpenID provider cannot be reached or not be understood.
+    pub const OIDC_UNAVAILABLE: &str = "OIDC_UNAVAILABLE";
     /// FAILED_PRECONDITION: nobody would be admin any more.
     pub const LAST_ADMIN: &str = "LAST_ADMIN";
     /// UNAVAILABLE: what the caller may see has changed while a stream ran; ask again.

@@ -7,7 +7,9 @@ use std::{
 };
 
 use prost::Message as _;
-use prost_reflect::{DescriptorPool, MethodDescriptor};
+use prost_reflect::{
+    DescriptorPool, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor,
+};
 
 use crate::v1::{Policy, Role, ServedBy, WithoutAgent};
 
@@ -60,10 +62,23 @@ pub struct NameField {
     pub name: String,
     /// Whether it may have several values.
     pub is_list: bool,
+    /// What its value is.
+    pub kind: NameKind,
+}
+
+/// What a field that names something holds.
+#[derive(Debug, Clone)]
+pub enum NameKind {
+    /// A string.
+    Text,
+    /// One of an enum's values.
+    Choice(EnumDescriptor),
+    /// Pairs of strings.
+    Pairs,
 }
 
 /// Fields that hold names and never a secret.
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 15] = [
     "container",
     "description",
     "id",
@@ -72,6 +87,10 @@ const NAMES: [&str; 11] = [
     "name",
     "network",
     "path",
+    "remove",
+    "role",
+    "selector",
+    "set",
     "tag",
     "username",
     "volume",
@@ -171,9 +190,10 @@ fn read(
         ServedBy::Controller => {}
         ServedBy::Agent => {
             let is_string = |number, name| {
-                method.input().get_field(number).is_some_and(|f| {
-                    f.name() == name && f.kind() == prost_reflect::Kind::String && !f.is_list()
-                })
+                method
+                    .input()
+                    .get_field(number)
+                    .is_some_and(|f| f.name() == name && f.kind() == Kind::String && !f.is_list())
             };
             if !is_string(1, "agent") {
                 return Err(bad("is served by agents, so field 1 must be `string agent`"));
@@ -198,14 +218,30 @@ fn read(
         names: method
             .input()
             .fields()
-            .filter(|f| f.kind() == prost_reflect::Kind::String && NAMES.contains(&f.name()))
-            .map(|f| NameField {
-                number: f.number(),
-                name: f.name().to_owned(),
-                is_list: f.is_list(),
+            .filter(|f| NAMES.contains(&f.name()))
+            .filter_map(|f| {
+                Some(NameField {
+                    number: f.number(),
+                    name: f.name().to_owned(),
+                    is_list: f.is_list() || f.is_map(),
+                    kind: name_kind(&f)?,
+                })
             })
             .collect(),
     })
+}
+
+fn name_kind(field: &FieldDescriptor) -> Option<NameKind> {
+    let of_map = |entry: &MessageDescriptor| {
+        let is_string = |field: FieldDescriptor| field.kind() == Kind::String;
+        is_string(entry.map_entry_key_field()) && is_string(entry.map_entry_value_field())
+    };
+    match field.kind() {
+        Kind::String => Some(NameKind::Text),
+        Kind::Enum(values) if !field.is_list() => Some(NameKind::Choice(values)),
+        Kind::Message(entry) if field.is_map() && of_map(&entry) => Some(NameKind::Pairs),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -229,7 +265,16 @@ mod tests {
             policies.iter().filter(|m| m.policy.is_public).map(|m| m.path.as_str()).collect();
         public.sort_unstable();
         let auth = |rpc| format!("/dockctl.v1.AuthService/{rpc}");
-        assert_eq!(public, ["Login", "Refresh", "SignUp"].map(auth));
+        let ways_in = [
+            "FinishOidcLogin",
+            "GetLoginOptions",
+            "Login",
+            "LoginWithDevice",
+            "Refresh",
+            "SignUp",
+            "StartOidcLogin",
+        ];
+        assert_eq!(public, ways_in.map(auth));
     }
 
     #[test]

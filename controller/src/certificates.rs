@@ -1,4 +1,5 @@
-//! The certificates that the ports show: our own, which is renewed, and one from files, which are read again.
+//! The certificates that the ports show: our own, which is renewed, and a public one, from files, which are read
+//! again, or from an ACME authority.
 
 use std::{
     path::{Path, PathBuf},
@@ -15,6 +16,11 @@ use rustls::{
 };
 
 use crate::ca::Ca;
+
+pub mod acme;
+pub mod challenges;
+
+use acme::Acme;
 
 /// How often our own certificate is looked at; it is renewed long before its 30 days.
 const CERTIFICATE_CHECK: Duration = Duration::from_secs(24 * 3_600);
@@ -37,6 +43,11 @@ impl OwnCertificate {
         Ok(Self { ca, names, served })
     }
 
+    /// Another one of the same kind.
+    pub fn another(&self) -> anyhow::Result<Arc<tls::ServerCertificate>> {
+        Ok(Arc::new(tls::ServerCertificate::new(issue(&self.ca, &self.names)?)))
+    }
+
     /// Renews it for ever.
     pub async fn keep_renewed(self) {
         let mut checks = tokio::time::interval(CERTIFICATE_CHECK);
@@ -56,8 +67,34 @@ fn issue(ca: &Ca, names: &[String]) -> anyhow::Result<CertifiedKey> {
     Ok(CertifiedKey::new(identity.chain, any_supported_type(&identity.key)?))
 }
 
+/// What browsers get in place of our own.
+pub enum PublicCertificate {
+    /// From files.
+    Files(FromFiles),
+    /// From an authority.
+    Acme(Box<Acme>),
+}
+
+impl PublicCertificate {
+    /// What handshakes get.
+    pub fn served(&self) -> &Arc<tls::ServerCertificate> {
+        match self {
+            Self::Files(files) => &files.served,
+            Self::Acme(acme) => &acme.served,
+        }
+    }
+
+    /// Keeps it new for ever.
+    pub async fn keep_new(self) {
+        match self {
+            Self::Files(files) => files.keep_read().await,
+            Self::Acme(acme) => acme.keep_renewed().await,
+        }
+    }
+}
+
 /// A certificate from files, read again when they change.
-pub struct PublicCertificate {
+pub struct FromFiles {
     chain: PathBuf,
     key: PathBuf,
     seen: [Option<SystemTime>; 2],
@@ -65,7 +102,7 @@ pub struct PublicCertificate {
     pub served: Arc<tls::ServerCertificate>,
 }
 
-impl PublicCertificate {
+impl FromFiles {
     /// Reads a chain and its key, PEM.
     pub fn read(chain: &Path, key: &Path) -> anyhow::Result<Self> {
         let seen = changed_at(chain, key);

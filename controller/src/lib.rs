@@ -9,5 +9,6 @@ pub mod edge;
 pub mod error;
 pub mod fleet;
 pub mod guard;
+pub mod https;
 pub mod run;
 pub mod store;

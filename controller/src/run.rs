@@ -21,7 +21,7 @@ use dockctl_link::{
     controller::{listener::Port, router, tls},
     wire,
 };
-use rustls::server::ResolvesServerCert;
+use rustls::ServerConfig;
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -32,13 +32,18 @@ use crate::{
         agents::Agents,
         api_tokens::ApiTokens,
         audit::Audit,
-        auth::{Auth, system_clock},
+        auth::{Auth, LoginOptions, system_clock},
         enroll::Enroller,
         join_tokens::JoinTokens,
+        oidc::{self, Oidc},
         users::Users,
     },
     ca::Ca,
-    certificates::{OwnCertificate, PublicCertificate},
+    certificates::{
+        FromFiles, OwnCertificate, PublicCertificate,
+        acme::{self, Acme},
+        challenges::{ACME_TLS, WithChallenges},
+    },
     edge::{
         api::{Api, MAX_UNARY},
         calls::Calls,
@@ -56,6 +61,8 @@ use crate::{
 
 /// Connections of users and of agents at once, each.
 const MAX_CONNECTIONS: usize = 20_000;
+/// Connections at once where an authority looks at us.
+const MAX_CHALLENGES: usize = 100;
 /// How long unary calls may go on after the drain began.
 const DRAIN_UNARY: Duration = Duration::from_secs(10);
 /// Within what time agents come back after a planned stop.
@@ -85,6 +92,8 @@ pub struct Options {
     pub admin_password: Option<String>,
     /// Whether strangers may make users, who may do nothing until it is granted.
     pub allow_signup: bool,
+    /// An OpenID provider that people may log in with.
+    pub oidc: Option<oidc::Settings>,
     /// How much each caller may ask.
     pub limits: Limits,
     /// Whose pages may ask, for example "https://ops.example:8443".
@@ -102,6 +111,8 @@ pub enum UsersTls {
     /// The same to our own clients, and to others one from files, PEM: the chain and its key. They are read
     /// again when they change.
     Files(PathBuf, PathBuf),
+    /// The same to our own clients, and to others one that an ACME authority gives.
+    Acme(acme::Settings),
     /// Nothing: plain HTTP, on loopback, behind a proxy.
     Plain,
 }
@@ -123,6 +134,8 @@ pub struct Controller {
     metrics_service: Metrics,
     certificate: OwnCertificate,
     public: Option<PublicCertificate>,
+    /// Where an authority finds us by plain HTTP.
+    http_listen: Option<TcpListener>,
     is_plain: bool,
     _lock: File,
 }
@@ -138,10 +151,6 @@ impl Controller {
                 "{address} is not on loopback: passwords would cross the network unencrypted"
             );
         }
-        let public = match &options.users_tls {
-            UsersTls::Files(chain, key) => Some(PublicCertificate::read(chain, key)?),
-            UsersTls::Own | UsersTls::Plain => None,
-        };
         let recorder = metrics::recorder()?;
         let dir = &options.data_dir;
         make_private(dir)?;
@@ -153,8 +162,12 @@ impl Controller {
         ];
         let ca = Ca::open_or_create(dir, now)?.with_agent_lifetime(options.certificate_lifetime);
         let store: store::Handle = Arc::new(Sqlite::open(&dir.join("dockctl.db")).await?);
-        let (password, signup) = (options.admin_password, options.allow_signup);
-        let auth = Auth::open(store.clone(), dir, password, signup, system_clock()).await?;
+        let login = LoginOptions {
+            allow_signup: options.allow_signup,
+            oidc: options.oidc.map(Oidc::new).transpose()?,
+        };
+        let password = options.admin_password;
+        let auth = Auth::open(store.clone(), dir, password, login, system_clock()).await?;
         let registry = Registry::new(store.list_agents().await?);
         let policies = Arc::new(Policies::load()?);
         let agents = ports[1].local_addr()?;
@@ -163,9 +176,26 @@ impl Controller {
         let draining = CancellationToken::new();
         let pages = Pages::new(store.clone(), draining.clone(), policies.clone())?;
         let mut names = options.names.clone();
+        let mut http_listen = None;
+        if let UsersTls::Acme(settings) = &options.users_tls {
+            names.extend(settings.domains.iter().cloned());
+            if let Some(address) = settings.http_listen {
+                http_listen = Some(bind(address, "--acme-http-listen").await?);
+            }
+        }
         names.extend([options.listen.ip().to_string(), options.agent_listen.ip().to_string()]);
         let origins = Origins::new(options.allow_origins, names.clone());
         let certificate = OwnCertificate::new(ca.clone(), names)?;
+        let public = match options.users_tls {
+            UsersTls::Files(chain, key) => {
+                Some(PublicCertificate::Files(FromFiles::read(&chain, &key)?))
+            }
+            UsersTls::Acme(settings) => {
+                let acme = Acme::new(settings, dir, certificate.another()?)?;
+                Some(PublicCertificate::Acme(Box::new(acme)))
+            }
+            UsersTls::Own | UsersTls::Plain => None,
+        };
         let audit = Audit::new(store.clone());
         let unary = Arc::new(Semaphore::new(MAX_UNARY));
         let local = local_services(
@@ -226,6 +256,7 @@ impl Controller {
             metrics_service,
             certificate,
             public,
+            http_listen,
             is_plain,
             _lock: lock,
         })
@@ -250,13 +281,13 @@ impl Controller {
         let [users_traffic, agents_traffic] =
             self.metrics_service.traffic.clone().map(|(_, traffic)| traffic);
         let own = self.certificate.served.clone();
-        let shown: Arc<dyn ResolvesServerCert> = match &self.public {
-            Some(public) => Arc::new(tls::TwoCertificates { own, public: public.served.clone() }),
-            None => own,
-        };
         let users = Port {
             listener: api,
-            tls: if self.is_plain { None } else { Some(Arc::new(tls::users_config(shown)?)) },
+            tls: if self.is_plain {
+                None
+            } else {
+                Some(Arc::new(users_tls(own, self.public.as_ref())?))
+            },
             http1: true,
             service: tower::service_fn(move |request| service.clone().serve(request)),
             max_connections: MAX_CONNECTIONS,
@@ -279,9 +310,24 @@ impl Controller {
         let link = tokio::spawn(link.serve(stop_agents.clone()));
         let serving = tokio::spawn(self.metrics_service.serve(metrics, stop_metrics.clone()));
         let renewals = tokio::spawn(self.certificate.keep_renewed());
-        let reading = tokio::spawn(async move {
+        if let (Some(listener), Some(PublicCertificate::Acme(acme))) =
+            (self.http_listen, &self.public)
+        {
+            let challenges = acme.challenges.clone();
+            let port = Port {
+                listener,
+                tls: None,
+                http1: true,
+                service: tower::service_fn(move |request| challenges.clone().serve(request)),
+                max_connections: MAX_CHALLENGES,
+                traffic: Arc::default(),
+                session_within: None,
+            };
+            tokio::spawn(port.serve(stop_users.clone()));
+        }
+        let renewing = tokio::spawn(async move {
             if let Some(public) = self.public {
-                public.keep_read().await;
+                public.keep_new().await;
             }
         });
         let upkeep = tokio::spawn(metrics::keep_small(recorder));
@@ -310,13 +356,27 @@ impl Controller {
         stop_metrics.cancel();
         serving.await?;
         renewals.abort();
-        reading.abort();
+        renewing.abort();
         upkeep.abort();
         tidying.abort();
         self.link_host.audit.close().await;
         store.close().await;
         Ok(())
     }
+}
+
+/// What the users' port shows: our own certificate to our own clients, a public one where there is one to others.
+fn users_tls(
+    own: Arc<tls::ServerCertificate>,
+    public: Option<&PublicCertificate>,
+) -> Result<ServerConfig, rustls::Error> {
+    let Some(public) = public else { return tls::users_config(own) };
+    let both = Arc::new(tls::TwoCertificates { own, public: public.served().clone() });
+    let PublicCertificate::Acme(acme) = public else { return tls::users_config(both) };
+    let challenges = acme.challenges.clone();
+    let mut config = tls::users_config(Arc::new(WithChallenges { challenges, others: both }))?;
+    config.alpn_protocols.push(ACME_TLS.to_vec());
+    Ok(config)
 }
 
 async fn local_services(

@@ -14,6 +14,7 @@ pub(crate) mod exec;
 pub(crate) mod forward;
 pub(crate) mod images;
 pub(crate) mod inspect;
+pub(crate) mod login;
 mod many;
 mod mistakes;
 pub(crate) mod people;
@@ -176,14 +177,14 @@ pub(crate) enum Format {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Log in to a controller.
-    Login(Login),
+    Login(login::Login),
     /// Log out and forget the tokens.
-    Logout(Logout),
+    Logout(login::Logout),
     /// Tell who is logged in.
     Whoami,
     /// Logins to several controllers.
     #[command(subcommand)]
-    Context(Context),
+    Context(login::Context),
     /// The hosts of the fleet.
     #[command(subcommand)]
     Agents(Agents),
@@ -309,50 +310,6 @@ impl Command {
             _ => false,
         }
     }
-}
-
-/// `login`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Login {
-    /// The controller, for example https://controller:7443; port 7443 if none is given.
-    #[arg(value_name = "URL")]
-    pub(crate) to: Option<String>,
-    /// The user's name.
-    #[arg(short, long, value_name = "USER")]
-    pub(crate) username: Option<String>,
-    /// Read the password from stdin.
-    #[arg(long)]
-    pub(crate) password_stdin: bool,
-    /// What this login is called among others (see `context`); the controller's name unless given.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) context: Option<String>,
-}
-
-/// `context`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Context {
-    /// List the logins; * marks the one in use.
-    Ls,
-    /// Use another login from now on.
-    Use {
-        /// Its name, as `context ls` shows it.
-        #[arg(value_name = "CONTEXT")]
-        name: String,
-    },
-    /// Forget a login; it does not end at the controller, as `logout` does.
-    Rm {
-        /// Its name, as `context ls` shows it.
-        #[arg(value_name = "CONTEXT")]
-        name: String,
-    },
-}
-
-/// `logout`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Logout {
-    /// End all your logins, on other machines too; API tokens stay.
-    #[arg(long)]
-    pub(crate) everywhere: bool,
 }
 
 /// `ps`.

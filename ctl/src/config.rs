@@ -16,7 +16,10 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
-use crate::error::{Error, Exit, Result};
+use crate::{
+    error::{Error, Exit, Result},
+    keyring,
+};
 
 /// The file of the contexts that are not used, beside the configuration file.
 const OTHERS: &str = "contexts.toml";
@@ -46,6 +49,9 @@ pub(crate) struct Login {
     /// The user's name.
     #[serde(default)]
     pub(crate) username: String,
+    /// The entry of the system's keyring that holds the tokens; empty where they are here.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) keyring: String,
     /// The access token; empty after a logout.
     #[serde(default)]
     pub(crate) access_token: String,
@@ -65,6 +71,11 @@ impl Login {
     pub(crate) fn set_ca(&mut self, der: Option<&[u8]>) {
         self.ca = der.map(|der| BASE64_STANDARD.encode(der)).unwrap_or_default();
     }
+
+    /// Whether it can be used no more.
+    pub(crate) fn has_ended(&self, now: i64) -> bool {
+        self.refresh_expires_at <= now
+    }
 }
 
 /// Where the file is when nobody says otherwise.
@@ -83,9 +94,18 @@ pub(crate) fn read(path: &Path) -> Result<Config> {
     })
 }
 
-/// Puts a login into the file in place of the one there, or takes it out.
+/// Puts a login into the file in place of the one there, or takes it out. Tokens that the keyring is to hold go
+/// there.
 pub(crate) fn write(path: &Path, login: Option<&Login>) -> Result<()> {
-    replace(path, &with_login(&read_text(path)?, login)?)
+    let mut login = login.cloned();
+    if let Some(login) = login.as_mut().filter(|login| !login.keyring.is_empty()) {
+        if !login.refresh_token.is_empty() {
+            keyring::put(login)?;
+        }
+        login.access_token.clear();
+        login.refresh_token.clear();
+    }
+    replace(path, &with_login(&read_text(path)?, login.as_ref())?)
 }
 
 /// The logins of the contexts that are not used, by name.

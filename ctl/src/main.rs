@@ -10,6 +10,7 @@ mod context;
 mod endpoint;
 mod error;
 mod format;
+mod keyring;
 mod moment;
 mod output;
 mod pipe;

@@ -24,7 +24,7 @@ use crate::{
     config::{self, Config, Login},
     endpoint::Endpoint,
     error::{Error, Exit, Result},
-    moment, trust,
+    keyring, moment, trust,
 };
 
 /// How long all waiting for the controller's limits may take: a change of some hundred hosts comes through.
@@ -95,7 +95,7 @@ impl Session {
         self.trust.as_ref()
     }
 
-    /// The kept login, if there is one.
+    /// The kept login, if there is one; its tokens may be in the keyring.
     pub(crate) async fn login(&self) -> Option<Login> {
         self.state.lock().await.login.clone()
     }
@@ -201,7 +201,10 @@ impl Session {
         let mut state = self.state.lock().await;
         let endpoint = endpoint(self.url.as_deref(), state.login.as_ref())?;
         // A login's token and trust are for its own controller, never for another that was named.
-        let login = state.login.clone().filter(|l| l.url == endpoint.url());
+        let mut login = state.login.clone().filter(|l| l.url == endpoint.url());
+        if let Some(login) = login.as_mut().filter(|_| self.token.is_none()) {
+            keyring::fill(login)?;
+        }
         if self.token.is_none() && login.as_ref().is_none_or(|l| l.access_token.is_empty()) {
             return Err(not_logged_in(&endpoint.url()));
         }
@@ -246,7 +249,11 @@ impl Session {
         let path = self.path()?;
         let _lock = config::lock(path).await?;
         // Another dockctl may have renewed it, or logged out, while we waited for the lock.
-        let mut login = match config::read(path)?.login.filter(|l| l.url == login.url) {
+        let mut kept = config::read(path)?.login.filter(|l| l.url == login.url);
+        if let Some(kept) = &mut kept {
+            keyring::fill(kept)?;
+        }
+        let mut login = match kept {
             Some(login) if good(&login) => return Ok(login),
             Some(login) if !login.refresh_token.is_empty() => login,
             _ => return Err(not_logged_in(&login.url)),
@@ -265,20 +272,38 @@ impl Session {
     }
 }
 
-/// Writes a login with fresh tokens into the configuration file. One of another context that is there goes to
-/// the others.
-pub(crate) async fn keep(path: &Path, mut login: Login, tokens: Option<Tokens>) -> Result<Login> {
+/// Writes a login with fresh tokens into the configuration file, its tokens into the keyring where it is wanted and
+/// answers. One of another context that is there goes to the others.
+pub(crate) async fn keep(
+    path: &Path,
+    mut login: Login,
+    tokens: Option<Tokens>,
+    in_keyring: bool,
+) -> Result<Login> {
     keep_tokens(&mut login, tokens)?;
     let _lock = config::lock(path).await?;
-    let before = config::read(path)?.login.filter(|l| l.context != login.context);
+    let before = config::read(path)?.login;
     let mut others = config::others(path)?;
-    let was_there = others.remove(&login.context).is_some();
-    let moves = before.filter(|before| !before.context.is_empty());
+    let replaced = others.remove(&login.context);
+    let was_there = replaced.is_some();
+    let (same, moves) = match before {
+        Some(before) if before.context == login.context => (Some(before), None),
+        before => (replaced, before.filter(|before| !before.context.is_empty())),
+    };
     if moves.is_some() || was_there {
         others.extend(moves.map(|before| (before.context.clone(), before)));
         config::write_others(path, &others)?;
     }
+    if in_keyring {
+        login.keyring = dockctl_api::new_id();
+        if keyring::put(&login).is_err() {
+            login.keyring.clear();
+        }
+    }
     config::write(path, Some(&login))?;
+    if let Some(same) = same {
+        keyring::forget(&same);
+    }
     Ok(login)
 }
 

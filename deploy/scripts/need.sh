@@ -32,6 +32,10 @@ test             docker-registry docker-registry
 test,lint        pip3          python3-pip
 test,lint        npm           npm
 test             chromium      chromium
+test             pebble        pebble
+test             gnome-keyring-daemon gnome-keyring
+test             dbus-run-session dbus-daemon
+test             secret-tool   libsecret-tools
 lint             shellcheck    shellcheck
 lint             git           git
 lint             systemd-analyze systemd

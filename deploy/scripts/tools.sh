@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # tools.sh NAME...: puts buf, node, grpcurl, cargo-nextest, cargo-deny, cargo-fuzz or compose-5 (docker compose in its
 # version 5, beside Debian's docker-compose 1.29) into .tools/bin, docker-py into .tools/python, and what the
-# examples of docs/clients need into .tools/clients, each pinned by version, and by hash where it comes from PyPI
+# examples of docs/clients and the OpenID provider of the tests need into .tools/clients, each pinned by version, and by hash where it comes from PyPI
 # or a lock file. They come through the ordinary npm and pip clients; nothing is
 # installed outside the work tree. A tool that is there in its version is left alone.
 set -euo pipefail
@@ -16,7 +16,7 @@ nextest_hash=76d7faec7ba7e1f15f888268761bb1449309b1eb801ec5cbe9c04a5685f42968
 deny_version=0.20.2
 deny_hash=ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee
 fuzz_version=0.13.2
-node_version=20.20.2
+node_version=22.23.5
 node_arch=$(uname -m | sed 's/x86_64/x64/;s/aarch64/arm64/')
 compose_version=5.6.1.0
 compose_hash=c8185b851c0c1badd39647a8ddda50f6daa61cb176049d3c8fb0b8e5e014eac9
@@ -95,7 +95,7 @@ for tool in "$@"; do
     node)
         have node "$node_version" && continue
         say "fetching node $node_version"
-        # Debian 12 has 18, which the examples' libraries no longer take.
+        # Debian 12 has 18, which the libraries no longer take.
         npm install --silent --ignore-scripts --no-audit --no-fund --no-save \
             --prefix "$work/node" "node-linux-$node_arch@$node_version" >&2
         keep node "$node_version" "$work/node/node_modules/node-linux-$node_arch/bin/node"
@@ -112,12 +112,12 @@ for tool in "$@"; do
         mv "$work/python" "$python"
         ;;
     clients)
-        for wanted in "$ROOT"/docs/clients/*/{requirements.txt,package-lock.json}; do
+        for wanted in "$ROOT"/docs/clients/*/{requirements.txt,package-lock.json} "$ROOT"/tests/oidc/package-lock.json; do
             [ -e "$wanted" ] || continue
             example=$(basename "$(dirname "$wanted")")
             there=$TOOLS/../clients/$example
             cmp -s "$wanted" "$there/.wanted" && continue
-            say "fetching what docs/clients/$example needs"
+            say "fetching what ${wanted#"$ROOT"/} asks for"
             mkdir -p "$work/$example" "$TOOLS/../clients"
             case $wanted in
             *.txt)

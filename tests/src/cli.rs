@@ -23,6 +23,8 @@ pub struct Dockctl<'w> {
     world: &'w World,
     /// The configuration file.
     pub config: PathBuf,
+    /// Further variables of its environment.
+    pub env: Vec<(String, String)>,
 }
 
 /// A dockctl that runs on, such as `logs -f`.
@@ -47,7 +49,7 @@ impl<'w> Dockctl<'w> {
     /// # Errors
     /// When its directory cannot be made.
     pub fn new(world: &'w World) -> Result<Self> {
-        Ok(Self { world, config: world.dir("dockctl")?.join("config.toml") })
+        Ok(Self { world, config: world.dir("dockctl")?.join("config.toml"), env: Vec::new() })
     }
 
     /// The command, not started.
@@ -56,7 +58,7 @@ impl<'w> Dockctl<'w> {
     /// When the binary has not been built.
     pub fn command(&self, arguments: &[&str]) -> Result<Command> {
         let mut command = self.world.binary("dockctl")?;
-        command.args(arguments).env("DOCKCTL_CONFIG", &self.config);
+        command.args(arguments).env("DOCKCTL_CONFIG", &self.config).envs(self.env.iter().cloned());
         Ok(command)
     }
 

@@ -61,6 +61,19 @@ impl World {
         self.start_controller(arguments, agents, Vec::new()).await
     }
 
+    /// One with further variables in its environment.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub async fn controller_in(
+        &self,
+        arguments: &[&str],
+        env: &[(&str, &str)],
+    ) -> Result<Controller<'_>> {
+        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        self.start_controller(arguments, "127.0.0.1:0", env.collect()).await
+    }
+
     /// One that lives by a clock of its own.
     ///
     /// # Errors
@@ -165,11 +178,19 @@ impl<'w> Controller<'w> {
     /// # Errors
     /// When the login fails.
     pub async fn dockctl(&self) -> Result<Dockctl<'w>> {
+        self.dockctl_as("admin", ADMIN_PASSWORD).await
+    }
+
+    /// dockctl, logged in as somebody.
+    ///
+    /// # Errors
+    /// When the login fails.
+    pub async fn dockctl_as(&self, username: &str, password: &str) -> Result<Dockctl<'w>> {
         let dockctl = Dockctl::new(self.world)?;
         let url = format!("https://{}", self.api);
-        let login = ["login", &url, "--username", "admin", "--password-stdin", "--ca-fingerprint"];
-        let arguments: Vec<&str> = login.into_iter().chain([&*self.ca_fingerprint]).collect();
-        dockctl.run_with_input(&arguments, ADMIN_PASSWORD).await?.done()?;
+        let login = ["login", &url, "--username", username, "--password-stdin", "--ca-fingerprint"];
+        let arguments = [&login[..], &[&*self.ca_fingerprint]].concat();
+        dockctl.run_with_input(&arguments, password).await?.done()?;
         Ok(dockctl)
     }
 

@@ -1,26 +1,11 @@
 //! Users, roles, tokens and contexts as people and scripts use them: `dockctl users`, `tokens`, `roles`,
 //! `context`, and what somebody sees who may not all.
 
-use anyhow::{Context as _, Result, ensure};
-use dockctl_tests::{Controller, Dockctl, LONG, World, await_until, scenario};
+use anyhow::{Context as _, ensure};
+use dockctl_tests::{Dockctl, LONG, await_until, scenario};
 
 const IDLE: &str = "exec sleep 100000";
 const PASSWORD: &str = "open sesame";
-
-/// dockctl, logged in as somebody.
-async fn logged_in<'w>(
-    world: &'w World,
-    controller: &Controller<'w>,
-    username: &str,
-    password: &str,
-) -> Result<Dockctl<'w>> {
-    let dockctl = Dockctl::new(world)?;
-    let url = format!("https://{}", controller.api);
-    let login = ["login", &url, "--username", username, "--password-stdin", "--ca-fingerprint"];
-    let arguments = [&login[..], &[&*controller.ca_fingerprint]].concat();
-    dockctl.run_with_input(&arguments, password).await?.done()?;
-    Ok(dockctl)
-}
 
 #[test]
 fn a_user_sees_and_does_what_was_granted_until_it_is_taken_away() {
@@ -31,7 +16,7 @@ fn a_user_sees_and_does_what_was_granted_until_it_is_taken_away() {
             .run_with_input(&["users", "create", "ada", "--password-stdin"], PASSWORD)
             .await?
             .done()?;
-        let ada = logged_in(world, &controller, "ada", PASSWORD).await?;
+        let ada = controller.dockctl_as("ada", PASSWORD).await?;
         ensure!(ada.ok(&["whoami"]).await?.starts_with("ada (none)"));
 
         let nothing = ada.run(&["agents", "ls"]).await?;
@@ -123,14 +108,14 @@ fn passwords_change_and_all_logins_end() {
             .run_with_input(&["users", "create", "ada", "--password-stdin"], PASSWORD)
             .await?
             .done()?;
-        let here = logged_in(world, &controller, "ada", PASSWORD).await?;
-        let there = logged_in(world, &controller, "ada", PASSWORD).await?;
+        let here = controller.dockctl_as("ada", PASSWORD).await?;
+        let there = controller.dockctl_as("ada", PASSWORD).await?;
         let both = format!("{PASSWORD}\nanother one\n");
         here.run_with_input(&["users", "passwd", "--password-stdin"], both).await?.done()?;
         ensure!(here.run(&["whoami"]).await?.code == 0, "who changes it stays logged in");
         ensure!(there.run(&["whoami"]).await?.code == 3);
 
-        let again = logged_in(world, &controller, "ada", "another one").await?;
+        let again = controller.dockctl_as("ada", "another one").await?;
         again.ok(&["logout", "--everywhere"]).await?;
         ensure!(here.run(&["whoami"]).await?.code == 3);
         let last = admin.run(&["users", "rm", "admin", "--yes"]).await?;

@@ -99,6 +99,7 @@ mod tests {
             id: String::new(),
             name: String::new(),
             password_hash: String::new(),
+            oidc_subject: None,
             role,
             created_at: 0,
             login_version: 1,

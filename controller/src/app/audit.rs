@@ -7,14 +7,14 @@
 mod tests;
 
 use std::{
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, SystemTime},
 };
 
 use dockctl_api::{
     error::{bad_field, reason, reason_of, status},
     link::v1::End,
-    policy::Method,
+    policy::{Method, NameKind},
     v1::{
         AuditEntry, AuditOutcome, ListAuditEntriesRequest, ListAuditEntriesResponse,
         VerifyAuditRequest, VerifyAuditResponse, WatchAuditEntriesRequest,
@@ -23,7 +23,10 @@ use dockctl_api::{
 };
 use dockctl_link::framing;
 use futures_util::{StreamExt as _, stream};
-use prost::encoding::{DecodeContext, WireType, decode_key, skip_field, string};
+use prost::{
+    DecodeError,
+    encoding::{DecodeContext, WireType, decode_key, int32, skip_field, string},
+};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::task::TaskTracker;
 use tonic::{Code, Request, Response, Status, codegen::BoxStream};
@@ -148,6 +151,10 @@ impl Audit {
     }
 }
 
+/// Who logged in by a call that nobody is logged in for: an extension of its answer, filled in when it is known.
+#[derive(Debug, Clone, Default)]
+pub struct LoggedIn(pub Arc<OnceLock<String>>);
+
 /// A call that has begun.
 pub struct Begun {
     audit: Audit,
@@ -162,6 +169,13 @@ enum Beginning {
 }
 
 impl Begun {
+    /// Its end will say that this user logged in by it.
+    pub fn by(&mut self, principal: &str) {
+        if let Some((record, _)) = &mut self.open {
+            record.principal = shortened(principal.to_owned(), MAX_NAME);
+        }
+    }
+
     /// Writes its end, without keeping anyone waiting for it.
     pub fn end(&mut self, end: &End) {
         let Some((record, beginning)) = self.open.take() else { return };
@@ -220,21 +234,20 @@ pub fn target(method: &Method, message: &[u8]) -> String {
     while let Ok((number, wire_type)) = decode_key(&mut rest) {
         let context = DecodeContext::default();
         let name = method.names.iter().find(|name| name.number == number);
-        let read = match name {
-            Some(name) if wire_type == WireType::LengthDelimited => {
-                let mut value = String::new();
-                let read = string::merge(wire_type, &mut value, &mut rest, context);
-                let value = shortened(value, MAX_NAME);
-                match found.iter().position(|(of, _)| !name.is_list && *of == name.name) {
-                    Some(at) => found[at].1 = value,
-                    None if found.len() < MAX_NAMES => found.push((&name.name, value)),
-                    None => {}
-                }
-                read
+        let Some(name) = name else {
+            match skip_field(wire_type, number, &mut rest, context) {
+                Ok(()) if !rest.is_empty() => continue,
+                _ => break,
             }
-            _ => skip_field(wire_type, number, &mut rest, context),
         };
-        if read.is_err() || rest.is_empty() {
+        let Ok(value) = name_value(&name.kind, wire_type, &mut rest) else { break };
+        let value = shortened(value, MAX_NAME);
+        match found.iter().position(|(of, _)| !name.is_list && *of == name.name) {
+            Some(at) => found[at].1 = value,
+            None if found.len() < MAX_NAMES => found.push((&name.name, value)),
+            None => {}
+        }
+        if rest.is_empty() {
             break;
         }
     }
@@ -244,6 +257,42 @@ pub fn target(method: &Method, message: &[u8]) -> String {
         false => format!("{name}={value:?}"),
     });
     shortened(words.collect::<Vec<_>>().join(" "), MAX_TARGET)
+}
+
+/// The value of a field that names something.
+fn name_value(
+    kind: &NameKind,
+    wire_type: WireType,
+    rest: &mut &[u8],
+) -> Result<String, DecodeError> {
+    let context = DecodeContext::default();
+    match kind {
+        NameKind::Text => {
+            let mut value = String::new();
+            string::merge(wire_type, &mut value, rest, context)?;
+            Ok(value)
+        }
+        NameKind::Choice(values) => {
+            let mut number = 0;
+            int32::merge(wire_type, &mut number, rest, context)?;
+            let value = values.get_value(number);
+            Ok(value.map_or_else(|| number.to_string(), |value| value.name().to_owned()))
+        }
+        NameKind::Pairs => {
+            let mut pair = Pair::default();
+            prost::encoding::message::merge(wire_type, &mut pair, rest, context)?;
+            Ok(format!("{}={}", pair.key, pair.value))
+        }
+    }
+}
+
+/// An entry of a map of strings.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Pair {
+    #[prost(string, tag = "1")]
+    key: String,
+    #[prost(string, tag = "2")]
+    value: String,
 }
 
 fn message(entry: store::AuditEntry) -> AuditEntry {

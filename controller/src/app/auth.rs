@@ -18,20 +18,24 @@ use dockctl_api::{
     new_id, random, sha256_hex,
     v1::{
         ChangePasswordRequest, ChangePasswordResponse, CreateTicketRequest, CreateTicketResponse,
-        LoginRequest, LoginResponse, LogoutEverywhereRequest, LogoutEverywhereResponse,
-        LogoutRequest, LogoutResponse, RefreshRequest, RefreshResponse, Role, SignUpRequest,
-        SignUpResponse, Tokens, WhoAmIRequest, WhoAmIResponse, auth_service_server::AuthService,
+        FinishOidcLoginRequest, FinishOidcLoginResponse, GetLoginOptionsRequest,
+        GetLoginOptionsResponse, LoginRequest, LoginResponse, LoginWithDeviceRequest,
+        LoginWithDeviceResponse, LogoutEverywhereRequest, LogoutEverywhereResponse, LogoutRequest,
+        LogoutResponse, RefreshRequest, RefreshResponse, Role, SignUpRequest, SignUpResponse,
+        StartOidcLoginRequest, StartOidcLoginResponse, Tokens, WhoAmIRequest, WhoAmIResponse,
+        auth_service_server::AuthService,
     },
 };
 use tokio::sync::watch;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Response, Status, codegen::BoxStream};
 
-use super::{access::Authority, api_tokens, names, users};
+use super::{access::Authority, api_tokens, audit::LoggedIn, names, oidc::Oidc, users};
 use crate::store::{
     self, RefreshTokenRecord, Rotation, StoreError, UserRecord, file, system_time, unix_ms,
 };
 
 mod access;
+mod external;
 mod known;
 mod password;
 #[cfg(test)]
@@ -137,6 +141,15 @@ fn unhashed(status: Status) -> AuthError {
     AuthError::Hash(status.message().to_owned())
 }
 
+/// How one may come in, beside with a password.
+#[derive(Clone, Default)]
+pub struct LoginOptions {
+    /// Whether strangers may make users, who may do nothing until it is granted.
+    pub allow_signup: bool,
+    /// An OpenID provider that vouches for people.
+    pub oidc: Option<Oidc>,
+}
+
 /// Logins and tokens; clones share everything.
 #[derive(Clone)]
 pub struct Auth {
@@ -150,25 +163,24 @@ struct Shared {
     access: AccessTokens,
     known: Known,
     tickets: Tickets,
-    allow_signup: bool,
+    options: LoginOptions,
 }
 
 impl Auth {
     /// Reads the signing key, or makes it; where there is no user yet, makes `admin` with
-    /// `admin_password`, or with a random one that is written to `initial-admin-password`. With
-    /// `allow_signup` strangers may make users who may do nothing.
+    /// `admin_password`, or with a random one that is written to `initial-admin-password`.
     pub async fn open(
         store: store::Handle,
         data_dir: &Path,
         admin_password: Option<String>,
-        allow_signup: bool,
+        options: LoginOptions,
         clock: Clock,
     ) -> Result<Self, AuthError> {
         let access = AccessTokens::new(&signing_key(&data_dir.join("jwt.key"))?);
         let hasher = Hasher::new().await.map_err(unhashed)?;
         let known = Known::new(store.clone());
         let tickets = Tickets::default();
-        let shared = Shared { store, clock, hasher, access, known, tickets, allow_signup };
+        let shared = Shared { store, clock, hasher, access, known, tickets, options };
         let auth = Self { shared: Arc::new(shared) };
         if !auth.shared.store.has_users().await? {
             auth.make_admin(&data_dir.join("initial-admin-password"), admin_password).await?;
@@ -310,6 +322,7 @@ impl Auth {
             id: new_id(),
             name: name.to_owned(),
             password_hash,
+            oidc_subject: None,
             role,
             created_at: unix_ms(self.now()),
             login_version: 1,
@@ -337,8 +350,9 @@ impl Auth {
             return Err(bad_field("password", "a password has 1 to 1,024 bytes"));
         }
         let user = StoreError::optional(self.shared.store.user_by_name(username).await)?;
-        // An unknown user costs the same hash, so that the time tells nothing.
+        // An unknown user, and one without a password, costs the same hash, so that the time tells nothing.
         let hash = user.as_ref().map(|user| user.password_hash.clone());
+        let hash = hash.filter(|hash| !hash.is_empty());
         let matches = self.shared.hasher.verify(password, hash).await?;
         user.filter(|_| matches).ok_or_else(|| {
             tracing::warn!("a login was refused: wrong user name or password");
@@ -381,7 +395,9 @@ impl AuthService for Auth {
         let user = self.with_password(&username, password).await?;
         let tokens = self.begin(&user).await?;
         tracing::info!(user = user.name, "logged in");
-        Ok(Response::new(LoginResponse { tokens: Some(tokens), user: Some(users::message(user)) }))
+        let user = users::message(user);
+        let who = user.name.clone();
+        Ok(by(who, LoginResponse { tokens: Some(tokens), user: Some(user) }))
     }
 
     async fn refresh(
@@ -489,11 +505,47 @@ impl AuthService for Auth {
         Ok(Response::new(ChangePasswordResponse { tokens }))
     }
 
+    async fn get_login_options(
+        &self,
+        _: Request<GetLoginOptionsRequest>,
+    ) -> Result<Response<GetLoginOptionsResponse>, Status> {
+        let LoginOptions { allow_signup, oidc } = &self.shared.options;
+        let oidc_issuer = oidc.as_ref().map(|oidc| oidc.issuer().to_owned()).unwrap_or_default();
+        Ok(Response::new(GetLoginOptionsResponse { signup: *allow_signup, oidc_issuer }))
+    }
+
+    async fn start_oidc_login(
+        &self,
+        request: Request<StartOidcLoginRequest>,
+    ) -> Result<Response<StartOidcLoginResponse>, Status> {
+        let StartOidcLoginRequest { redirect_uri, state, code_challenge } = request.into_inner();
+        let url = self.oidc()?.authorization_url(redirect_uri, state, &code_challenge).await?;
+        Ok(Response::new(StartOidcLoginResponse { authorization_url: url }))
+    }
+
+    async fn finish_oidc_login(
+        &self,
+        request: Request<FinishOidcLoginRequest>,
+    ) -> Result<Response<FinishOidcLoginResponse>, Status> {
+        let FinishOidcLoginRequest { redirect_uri, code, code_verifier } = request.into_inner();
+        let person = self.oidc()?.by_code(redirect_uri, code, code_verifier).await?;
+        let (tokens, user) = self.by_person(person).await?;
+        let who = user.name.clone();
+        Ok(by(who, FinishOidcLoginResponse { tokens: Some(tokens), user: Some(user) }))
+    }
+
+    async fn login_with_device(
+        &self,
+        _: Request<LoginWithDeviceRequest>,
+    ) -> Result<Response<BoxStream<LoginWithDeviceResponse>>, Status> {
+        self.with_device().await
+    }
+
     async fn sign_up(
         &self,
         request: Request<SignUpRequest>,
     ) -> Result<Response<SignUpResponse>, Status> {
-        if !self.shared.allow_signup {
+        if !self.shared.options.allow_signup {
             return Err(status(
                 Code::PermissionDenied,
                 reason::SIGNUP_OFF,
@@ -507,8 +559,17 @@ impl AuthService for Auth {
         self.shared.store.create_user(user.clone()).await?;
         tracing::info!(user = user.name, "signed up");
         let tokens = Some(self.begin(&user).await?);
-        Ok(Response::new(SignUpResponse { tokens, user: Some(users::message(user)) }))
+        let user = users::message(user);
+        let who = user.name.clone();
+        Ok(by(who, SignUpResponse { tokens, user: Some(user) }))
     }
+}
+
+/// The answer to who has just logged in.
+fn by<T>(who: String, answer: T) -> Response<T> {
+    let mut response = Response::new(answer);
+    response.extensions_mut().insert(LoggedIn(Arc::new(who.into())));
+    response
 }
 
 /// The caller, as the guard found him.

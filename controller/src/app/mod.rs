@@ -12,5 +12,6 @@ mod images;
 pub mod join_tokens;
 pub mod local;
 pub mod names;
+pub mod oidc;
 mod system;
 pub mod users;

@@ -179,5 +179,6 @@ pub(super) fn message(user: UserRecord) -> User {
         role: user.role.into(),
         grants: user.grants.into_iter().map(grant).collect(),
         created_at: Some(system_time(user.created_at).into()),
+        oidc_subject: user.oidc_subject.unwrap_or_default(),
     }
 }

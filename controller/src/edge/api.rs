@@ -5,6 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use dockctl_api::{
     error::{reason, status},
+    link::v1::End,
     policy::Method,
     v1::{RateClass, ServedBy, WithoutAgent},
 };
@@ -19,7 +20,7 @@ use tower::ServiceExt as _;
 use super::{at_end, calls::Calls, ending, limits::Limiter, right::Right};
 use crate::{
     app::{
-        audit::{self, Audit, Begun, Deed},
+        audit::{self, Audit, Begun, Deed, LoggedIn},
         auth::{Auth, Principal},
         local,
         names::Selector,
@@ -88,6 +89,12 @@ impl Api {
             Err(Refusal { status, denied: None }) => return Err(status),
             Err(Refusal { status, denied: Some((method, principal)) }) => {
                 deed.principal = principal.name;
+                // What he asked for is told, but not waited for where it is not written down.
+                if method.policy.audited
+                    && let Ok(opening) = forward::open(&method, body).await
+                {
+                    name(&mut deed, &method, &opening);
+                }
                 return Err(Box::pin(self.denied(&method, deed, status)).await);
             }
         };
@@ -97,8 +104,7 @@ impl Api {
         }
         let Some(method) = method else {
             // Health and reflection: one of them may be a stream for ever.
-            let whose = client.map(|client| client.to_string()).unwrap_or_default();
-            let open = self.limits.stream(&whose)?;
+            let open = self.limits.stream(&whose(client))?;
             let response = Box::pin(self.local(Request::from_parts(head, body))).await?;
             let drained = self.drained();
             return Ok(response.map(|body| ending::until(body, drained, open)));
@@ -110,7 +116,7 @@ impl Api {
         let (mut unary, mut stream) = (None, None);
         match (method.server_streaming || method.client_streaming, &principal) {
             (true, Some(principal)) => stream = Some(self.limits.stream(&principal.user_id)?),
-            (true, None) => {}
+            (true, None) => stream = Some(self.limits.stream(&whose(client))?),
             (false, _) => {
                 unary = Some(self.unary.clone().try_acquire_owned().map_err(|_| {
                     let message = "too many calls are under way; try again in a moment";
@@ -142,6 +148,10 @@ impl Api {
                     agent => self.forward(&method, principal, opening, &head, agent, deed).await,
                 }
             }
+            _ if method.policy.audited && method.server_streaming => {
+                let begun = Box::pin(self.audit.begin(deed)).await;
+                ended(begun, Box::pin(self.local(whole(head, opening))).await)
+            }
             _ if method.policy.audited => {
                 Box::pin(self.local_audited(head, opening, &method, deed, client)).await
             }
@@ -161,7 +171,8 @@ impl Api {
                 };
                 response.map(|body| ending::until(body, over, open))
             }
-            _ => response,
+            (Some(open), None) => response.map(|body| ending::until(body, drained, open)),
+            (None, _) => response,
         })
     }
 
@@ -245,14 +256,11 @@ impl Api {
         mut deed: Deed,
         client: Option<IpAddr>,
     ) -> Result<Response<Body>, Status> {
-        deed.target = audit::target(method, &opening.message);
+        name(&mut deed, method, &opening);
         let login = (method.policy.rate_class() == RateClass::Auth && method.policy.is_public)
             .then(|| (deed.target.clone(), client));
         if let Some((account, client)) = &login {
             self.limits.account(account, *client)?;
-        }
-        if method.has_agent {
-            deed.agent = forward::target(&opening.message, false)?.agent;
         }
         let this = self.clone();
         let work = async move {
@@ -261,6 +269,9 @@ impl Api {
             let end = framing::end_in(response.headers()).unwrap_or_default();
             if let (Some((account, client)), 0) = (login, end.code) {
                 this.limits.logged_in(account, client);
+            }
+            if let Some(LoggedIn(who)) = response.extensions().get() {
+                deed.principal = who.get().cloned().unwrap_or_default();
             }
             this.audit.done(deed, &end).await;
             Ok(response)
@@ -277,6 +288,21 @@ impl Api {
     }
 }
 
+/// Writes down what a call names.
+fn name(deed: &mut Deed, method: &Method, opening: &Opening) {
+    deed.target = audit::target(method, &opening.message);
+    if method.has_agent
+        && let Ok(target) = forward::target(&opening.message, false)
+    {
+        deed.agent = target.agent;
+    }
+}
+
+/// By what streams are counted of who has no login.
+fn whose(client: Option<IpAddr>) -> String {
+    client.map(|client| client.to_string()).unwrap_or_default()
+}
+
 /// The request that a call's only message is.
 fn whole(head: Parts, opening: Opening) -> Request<Body> {
     let message = Full::new(framing::frame(&opening.message)).map_err(|e| match e {});
@@ -289,5 +315,12 @@ fn ended(
     response: Result<Response<Body>, Status>,
 ) -> Result<Response<Body>, Status> {
     let response = response.inspect_err(|status| begun.end(&framing::end_of(status)))?;
-    Ok(response.map(|body| at_end(body, move |end| begun.end(end))))
+    let login: Option<LoggedIn> = response.extensions().get().cloned();
+    let told = move |end: &End| {
+        if let Some(who) = login.as_ref().and_then(|LoggedIn(who)| who.get()) {
+            begun.by(who);
+        }
+        begun.end(end);
+    };
+    Ok(response.map(|body| at_end(body, told)))
 }

@@ -46,8 +46,10 @@ pub struct UserRecord {
     pub id: String,
     /// Unique.
     pub name: String,
-    /// PHC string, argon2id.
+    /// PHC string, argon2id; empty for who has no password.
     pub password_hash: String,
+    /// Who he is at the OpenID provider: issuer, a space, subject. Unique.
+    pub oidc_subject: Option<String>,
     /// The role for the whole fleet.
     pub role: Role,
     /// Unix milliseconds.
@@ -266,6 +268,8 @@ pub trait Store: Send + Sync + 'static {
     async fn create_user(&self, user: UserRecord) -> Result<(), StoreError>;
     /// The user with a name. [`StoreError::NotFound`] if there is none.
     async fn user_by_name(&self, name: &str) -> Result<UserRecord, StoreError>;
+    /// The user who is this at the OpenID provider. [`StoreError::NotFound`] if there is none.
+    async fn user_by_oidc_subject(&self, subject: &str) -> Result<UserRecord, StoreError>;
     /// The user with an id. [`StoreError::NotFound`] if there is none.
     async fn user_by_id(&self, id: &str) -> Result<UserRecord, StoreError>;
     /// Whether there is any user.

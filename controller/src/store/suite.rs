@@ -54,6 +54,7 @@ pub(super) fn user(name: &str) -> UserRecord {
         id: format!("id-{name}"),
         name: name.to_owned(),
         password_hash: "$argon2id$".to_owned(),
+        oidc_subject: None,
         role: Role::Viewer,
         created_at: NOW,
         login_version: 1,

@@ -86,6 +86,7 @@ pub fn options(dir: &Path) -> Options {
         certificate_lifetime: Duration::from_secs(24 * 3_600),
         admin_password: Some(PASSWORD.to_owned()),
         allow_signup: false,
+        oidc: None,
         limits: NO_LIMITS,
         allow_origins: vec!["https://ops.example".to_owned()],
         users_tls: UsersTls::Own,

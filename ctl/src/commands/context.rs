@@ -4,10 +4,10 @@ use serde_json::json;
 
 use super::Ctx;
 use crate::{
-    args::Context,
+    args::login::Context,
     config::{self, Login},
     error::{Error, Exit, Result},
-    moment,
+    keyring, moment,
     output::{clean, human, table::Table},
 };
 
@@ -28,7 +28,7 @@ pub(crate) async fn run(ctx: &Ctx, args: Context) -> Result<()> {
                     "url": login.url,
                     "username": login.username,
                     "used": is_used,
-                    "logged_in": !login.refresh_token.is_empty(),
+                    "logged_in": !login.has_ended(moment::now()),
                 })
             });
             let value = value.collect::<Vec<_>>().into();
@@ -47,7 +47,7 @@ pub(crate) async fn run(ctx: &Ctx, args: Context) -> Result<()> {
             config::write_others(path, &both)?;
             config::write(path, Some(&next))?;
             config::write_others(path, &others)?;
-            let ended = match next.refresh_token.is_empty() {
+            let ended = match next.has_ended(moment::now()) {
                 true => "; log in again",
                 false => "",
             };
@@ -55,12 +55,18 @@ pub(crate) async fn run(ctx: &Ctx, args: Context) -> Result<()> {
             Ok(())
         }
         Context::Rm { name } => {
-            if used.as_ref().is_some_and(|login| login.context == name) {
-                config::write(path, None)?;
-            } else {
-                others.remove(&name).ok_or_else(|| unknown(&name))?;
-                config::write_others(path, &others)?;
-            }
+            let forgotten = match used.filter(|login| login.context == name) {
+                Some(login) => {
+                    config::write(path, None)?;
+                    login
+                }
+                None => {
+                    let login = others.remove(&name).ok_or_else(|| unknown(&name))?;
+                    config::write_others(path, &others)?;
+                    login
+                }
+            };
+            keyring::forget(&forgotten);
             ctx.term.notice(&format!("forgot {}", clean(&name)));
             Ok(())
         }
@@ -76,10 +82,9 @@ fn unknown(name: &str) -> Error {
 fn table(logins: &[(&Login, bool)], now: i64) -> Table {
     let mut table = Table::new(&["", "NAME", "URL", "USER", "LOGIN"]).giving_way(&[2]);
     for (login, is_used) in logins {
-        let left = login.refresh_expires_at.saturating_sub(now);
-        let state = match login.refresh_token.is_empty() || left <= 0 {
+        let state = match login.has_ended(now) {
             true => "ended".to_owned(),
-            false => format!("ends in {}", human::short_span(left)),
+            false => format!("ends in {}", human::short_span(login.refresh_expires_at - now)),
         };
         table.row(vec![
             if *is_used { "*" } else { "" }.into(),
@@ -98,15 +103,14 @@ mod tests {
 
     #[test]
     fn the_list_marks_the_one_in_use() {
-        let login = |context: &str, token: &str| Login {
+        let login = |context: &str, refresh_expires_at| Login {
             context: context.to_owned(),
             url: format!("https://{context}:7443"),
             username: "ada".to_owned(),
-            refresh_token: token.to_owned(),
-            refresh_expires_at: 7_300,
+            refresh_expires_at,
             ..Login::default()
         };
-        let (prod, lab) = (login("prod", "x"), login("lab", ""));
+        let (prod, lab) = (login("prod", 7_300), login("lab", 0));
         assert_eq!(
             table(&[(&prod, true), (&lab, false)], 100).render(false),
             "    NAME   URL                 USER   LOGIN\n\

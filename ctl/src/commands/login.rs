@@ -5,25 +5,26 @@ use std::io::{self, BufRead};
 use dockctl_api::{
     tls::Trust,
     v1::{
-        LoginRequest, LogoutEverywhereRequest, LogoutRequest, WhoAmIRequest,
-        auth_service_client::AuthServiceClient,
+        DevicePrompt, LoginRequest, LoginWithDeviceRequest, LogoutEverywhereRequest, LogoutRequest,
+        Tokens, User, WhoAmIRequest, auth_service_client::AuthServiceClient,
     },
 };
 
-use super::{Ctx, users};
+use super::{Ctx, agents::empty_answer, users};
 use crate::{
-    args,
+    args::login::Login as LoginArgs,
+    client::Channel,
     config::{self, Login},
     endpoint::Endpoint,
     error::{Error, Exit, Result},
-    moment,
+    keyring, moment,
     output::{clean, human},
     session::{self, PATIENCE},
     trust,
 };
 
-/// `dockctl login URL --username U`.
-pub(crate) async fn login(ctx: &Ctx, args: args::Login) -> Result<()> {
+/// `dockctl login URL --username U` or `--oidc`.
+pub(crate) async fn login(ctx: &Ctx, args: LoginArgs) -> Result<()> {
     let url = args.to.as_deref().or(ctx.session.given_url());
     let url = url.ok_or_else(|| {
         Error::usage("login needs the controller's URL")
@@ -35,40 +36,77 @@ pub(crate) async fn login(ctx: &Ctx, args: args::Login) -> Result<()> {
     // Before the password is asked for: a controller that is not there, or is another, gets none.
     let connect = || trust::connect(&endpoint, trusted.clone(), ctx.session.connect_within());
     let mut connected = ctx.wait("connecting", connect()).await?;
-    let username = username(ctx, args.username)?;
-    let password = password(ctx, args.password_stdin, &username)?;
-    // A controller does not wait long for who types slowly.
-    tokio::task::yield_now().await;
-    if connected.channel.is_closed() {
-        connected = ctx.wait("connecting", connect()).await?;
-    }
-
-    let request = LoginRequest { username, password };
-    let patience = ctx.session.patience(PATIENCE);
-    let channel = connected.channel.with_deadline(patience);
-    let call = async { AuthServiceClient::new(channel).login(request).await };
-    let answer = ctx.wait("logging in", session::within(patience, call)).await;
-    let answer = answer.map_err(|error| session::wrong_scheme(error, &endpoint))?;
+    let answer = match args.oidc {
+        true => with_device(ctx, connected.channel.clone()).await,
+        false => {
+            let username = username(ctx, args.username)?;
+            let password = password(ctx, args.password_stdin, &username)?;
+            // A controller does not wait long for who types slowly.
+            tokio::task::yield_now().await;
+            if connected.channel.is_closed() {
+                connected = ctx.wait("connecting", connect()).await?;
+            }
+            with_password(ctx, &connected.channel, LoginRequest { username, password }).await
+        }
+    };
+    let (tokens, user) = answer.map_err(|error| session::wrong_scheme(error, &endpoint))?;
 
     let mut login = Login {
         context: args.context.unwrap_or_else(|| endpoint.authority()),
         url: endpoint.url(),
-        username: answer.user.as_ref().map(|u| clean(&u.name)).unwrap_or_default(),
+        username: clean(&user.name),
         ..Login::default()
     };
     let ca = trusted.as_ref().and_then(|t| trust::trusted_ca(t, &connected.chain));
     login.set_ca(ca.as_deref());
-    let login = session::keep(path, login, answer.tokens).await?;
-    ctx.term.notice(&format!("logged in to {} as {}", login.url, login.username));
+    let in_keyring = !args.no_keyring && keyring::may_be_there();
+    let kept = session::keep(path, login, Some(tokens), in_keyring);
+    let login = ctx.wait("keeping the login", kept).await?;
+    let place =
+        if login.keyring.is_empty() { "" } else { "; the system's keyring keeps the login" };
+    ctx.term.notice(&format!("logged in to {} as {}{place}", login.url, login.username));
     Ok(())
+}
+
+async fn with_password(
+    ctx: &Ctx,
+    channel: &Channel,
+    request: LoginRequest,
+) -> Result<(Tokens, User)> {
+    let patience = ctx.session.patience(PATIENCE);
+    let channel = channel.clone().with_deadline(patience);
+    let call = async { AuthServiceClient::new(channel).login(request).await };
+    let answer = ctx.wait("logging in", session::within(patience, call)).await?;
+    answer.tokens.zip(answer.user).ok_or_else(empty_answer)
+}
+
+/// Waits until the user has said yes in a browser, as long as the provider does.
+async fn with_device(ctx: &Ctx, channel: Channel) -> Result<(Tokens, User)> {
+    let mut auth = AuthServiceClient::new(channel);
+    let call = auth.login_with_device(LoginWithDeviceRequest {});
+    let mut steps = ctx.wait("asking the OpenID provider", call).await?.into_inner();
+    let Some(DevicePrompt { verification_uri, user_code, verification_uri_complete, .. }) =
+        steps.message().await?.and_then(|step| step.prompt)
+    else {
+        return Err(empty_answer());
+    };
+    let (page, code) = (clean(&verification_uri), clean(&user_code));
+    ctx.term.notice(&format!("open {page} in a browser and enter the code {code}"));
+    if !verification_uri_complete.is_empty() {
+        ctx.term.notice(&format!("or open {}", clean(&verification_uri_complete)));
+    }
+    let step = ctx.wait("waiting for the browser", steps.message()).await?;
+    let step = step.ok_or_else(empty_answer)?;
+    step.tokens.zip(step.user).ok_or_else(empty_answer)
 }
 
 /// `dockctl logout`: ends the login at the controller and forgets it here, reachable or not.
 pub(crate) async fn logout(ctx: &Ctx, everywhere: bool) -> Result<()> {
-    let Some(login) = ctx.session.login().await.filter(|l| !l.refresh_token.is_empty()) else {
+    let Some(mut login) = ctx.session.login().await.filter(|l| !l.has_ended(moment::now())) else {
         ctx.term.notice("not logged in");
         return Ok(());
     };
+    keyring::fill(&mut login)?;
     if everywhere {
         // Not forgotten here unless it has worked: the others go on otherwise.
         let call = ctx.session.ask(|channel| async move {
@@ -92,6 +130,7 @@ pub(crate) async fn logout(ctx: &Ctx, everywhere: bool) -> Result<()> {
         ..Login::default()
     };
     config::write(path, Some(&forgotten))?;
+    keyring::forget(&login);
     match ended {
         Err(error) if error.is_transient() => ctx.term.notice(
             "logged out here; the controller could not be told, so its side of the login ends by itself \

@@ -153,7 +153,8 @@ async fn passwd(ctx: &Ctx, name: Option<String>, from_stdin: bool) -> Result<()>
         async move { AuthServiceClient::new(channel).change_password(request).await }
     });
     let tokens = ctx.wait("changing the password", call).await?.tokens;
-    session::keep(ctx.session.path()?, login, tokens).await?;
+    let in_keyring = !login.keyring.is_empty();
+    session::keep(ctx.session.path()?, login, tokens, in_keyring).await?;
     ctx.term.notice("changed; all other logins have ended");
     Ok(())
 }
@@ -171,7 +172,7 @@ pub(super) fn may(user: &User) -> String {
 }
 
 fn table(users: &[User], now: i64) -> Table {
-    let mut table = Table::new(&["NAME", "ROLE", "GRANTS", "CREATED"]).giving_way(&[2]);
+    let mut table = Table::new(&["NAME", "ROLE", "GRANTS", "LOGIN", "CREATED"]).giving_way(&[2]);
     for user in users {
         let grants = user.grants.iter();
         let grants: Vec<_> =
@@ -180,6 +181,7 @@ fn table(users: &[User], now: i64) -> Table {
             user.name.as_str().into(),
             user.role().word().into(),
             grants.join("; ").into(),
+            if user.oidc_subject.is_empty() { "password" } else { "OpenID" }.into(),
             human::ago(user.created_at.as_ref(), now).into(),
         ]);
     }
@@ -210,8 +212,8 @@ mod tests {
         assert_eq!(may(&ada), "viewer, operator on env=dev, admin on lab");
         assert_eq!(
             table(&[ada], 300).render(false),
-            "NAME   ROLE     GRANTS                              CREATED\n\
-             ada    viewer   operator on env=dev; admin on lab   5 minutes ago\n"
+            "NAME   ROLE     GRANTS                              LOGIN      CREATED\n\
+             ada    viewer   operator on env=dev; admin on lab   password   5 minutes ago\n"
         );
     }
 }

@@ -189,6 +189,23 @@ fn only_names_of_a_request_are_written_down() {
         ..Default::default()
     };
     assert_eq!(target(images, &save.encode_to_vec()), "images=a images=b");
+    let grant = policies.get("/dockctl.v1.UserService/GrantRole").unwrap();
+    let granted = dockctl_api::v1::GrantRoleRequest {
+        username: "ada".into(),
+        role: dockctl_api::v1::Role::Operator.into(),
+        selector: "env=dev".into(),
+    };
+    assert_eq!(
+        target(grant, &granted.encode_to_vec()),
+        r#"username=ada role=ROLE_OPERATOR selector="env=dev""#
+    );
+    let label = policies.get("/dockctl.v1.AgentService/UpdateAgentLabels").unwrap();
+    let labelled = dockctl_api::v1::UpdateAgentLabelsRequest {
+        set: [("env".to_owned(), "prod".to_owned())].into(),
+        remove: vec!["old".into()],
+        ..Default::default()
+    };
+    assert_eq!(target(label, &labelled.encode_to_vec()), r#"set="env=prod" remove=old"#);
     for garbage in [&b"\xff"[..], b"\x0a\xff", b"\x12\x02\xff\xfe"] {
         target(method, garbage);
     }

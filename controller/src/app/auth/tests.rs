@@ -32,7 +32,8 @@ impl Fixture {
         let now = Arc::clone(&self.now);
         let clock: Clock = Arc::new(move || system_time(now.load(Ordering::Relaxed)));
         let password = password.map(str::to_owned);
-        Auth::open(Arc::clone(&self.store), self.directory.path(), password, true, clock).await
+        let options = LoginOptions { allow_signup: true, oidc: None };
+        Auth::open(Arc::clone(&self.store), self.directory.path(), password, options, clock).await
     }
 
     fn jump(&self, ms: i64) {
@@ -235,7 +236,8 @@ async fn strangers_make_users_only_with_good_names_and_where_they_may() {
         assert_eq!(refused.code(), code, "{name}");
     }
     let (store, dir) = (Arc::clone(&fixture.store), fixture.directory.path());
-    let closed = Auth::open(store, dir, None, false, system_clock()).await.unwrap();
+    let closed =
+        Auth::open(store, dir, None, LoginOptions::default(), system_clock()).await.unwrap();
     let request = SignUpRequest { username: "ada".to_owned(), password: PASSWORD.to_owned() };
     let refused = closed.sign_up(Request::new(request)).await.unwrap_err();
     assert_eq!(reason_of(&refused).as_deref(), Some("SIGNUP_OFF"));

@@ -70,15 +70,66 @@ function show(openapi) {
   }
 }
 
-document.getElementById("login").addEventListener("submit", async (event) => {
+// An rpc of AuthService; throws what it refuses with.
+async function auth(rpc, request) {
+  const { ok, text } = await call(`/dockctl.v1.AuthService/${rpc}`, JSON.stringify(request), () => {});
+  const answer = JSON.parse(text);
+  if (!ok) throw new Error(answer.message);
+  return answer;
+}
+
+// Shows how a login ends.
+async function logIn(login) {
+  const who = document.getElementById("who");
+  try {
+    const { tokens, user } = await login;
+    token = tokens.accessToken;
+    who.textContent = `logged in as ${user.name}`;
+  } catch (error) {
+    token = "";
+    who.textContent = error.message;
+  }
+}
+
+document.getElementById("login").addEventListener("submit", (event) => {
   event.preventDefault();
   const form = new FormData(event.target);
-  const login = { username: form.get("username"), password: form.get("password") };
-  const { ok, text } = await call("/dockctl.v1.AuthService/Login", JSON.stringify(login), () => {});
-  const answer = JSON.parse(text);
-  token = ok ? answer.tokens.accessToken : "";
-  document.getElementById("who").textContent = ok ? `logged in as ${answer.user.name}` : answer.message;
+  logIn(auth("Login", { username: form.get("username"), password: form.get("password") }));
 });
+
+// With the OpenID provider: what only this page knows waits in the session's storage until the browser is back.
+const page = `${location.origin}/docs`;
+const base64url = (bytes) =>
+  btoa(String.fromCharCode(...new Uint8Array(bytes))).replace(/\+/g, "-").replace(/\//g, "_").replace(/=/g, "");
+const secret = () => base64url(crypto.getRandomValues(new Uint8Array(32)));
+
+async function toProvider() {
+  const login = { state: secret(), codeVerifier: secret() };
+  const hash = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(login.codeVerifier));
+  const request = { redirectUri: page, state: login.state, codeChallenge: base64url(hash) };
+  const { authorizationUrl } = await auth("StartOidcLogin", request);
+  sessionStorage.setItem("oidc", JSON.stringify(login));
+  location.assign(authorizationUrl);
+}
+
+async function fromProvider(back) {
+  const login = JSON.parse(sessionStorage.getItem("oidc"));
+  sessionStorage.removeItem("oidc");
+  if (login?.state !== back.get("state")) throw new Error("this is the answer to another login");
+  if (back.has("error")) throw new Error(back.get("error_description") ?? back.get("error"));
+  const request = { redirectUri: page, code: back.get("code"), codeVerifier: login.codeVerifier };
+  return auth("FinishOidcLogin", request);
+}
+
+document.getElementById("oidc").addEventListener("click", () => {
+  toProvider().catch((error) => { document.getElementById("who").textContent = error.message; });
+});
+auth("GetLoginOptions", {}).then(({ oidcIssuer }) => { document.getElementById("oidc").hidden = !oidcIssuer; });
+const back = new URLSearchParams(location.search);
+if (back.has("state")) {
+  history.replaceState(null, "", page);
+  logIn(fromProvider(back));
+}
 
 document.getElementById("find").addEventListener("input", (event) => {
   for (const details of document.querySelectorAll("details")) {

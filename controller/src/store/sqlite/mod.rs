@@ -164,6 +164,11 @@ impl Store for Sqlite {
         self.read(move |c| Box::pin(users::by_name(c, name))).await
     }
 
+    async fn user_by_oidc_subject(&self, subject: &str) -> Result<UserRecord, StoreError> {
+        let subject = subject.to_owned();
+        self.read(move |c| Box::pin(users::by_oidc_subject(c, subject))).await
+    }
+
     async fn user_by_id(&self, id: &str) -> Result<UserRecord, StoreError> {
         let id = id.to_owned();
         self.read(move |c| Box::pin(async move { users::by_id(c, &id).await })).await

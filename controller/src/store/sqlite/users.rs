@@ -7,12 +7,13 @@ use super::{GrantRecord, StoreError, UserRecord, failed, one, role};
 
 pub(super) async fn create(c: &mut SqliteConnection, user: UserRecord) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO users (id, name, password_hash, role, created_at, login_version) \
-         VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO users (id, name, password_hash, oidc_subject, role, created_at, login_version) \
+         VALUES (?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(user.id)
     .bind(user.name)
     .bind(user.password_hash)
+    .bind(user.oidc_subject)
     .bind(user.role.word())
     .bind(user.created_at)
     .bind(user.login_version)
@@ -26,13 +27,26 @@ pub(super) async fn by_name(
     c: &mut SqliteConnection,
     name: String,
 ) -> Result<UserRecord, StoreError> {
-    let row = sqlx::query("SELECT * FROM users WHERE name = ?").bind(name).fetch_one(&mut *c).await;
-    let user = record(&row.map_err(failed)?)?;
-    with_grants(c, user).await
+    the_one(c, "SELECT * FROM users WHERE name = ?", &name).await
+}
+
+pub(super) async fn by_oidc_subject(
+    c: &mut SqliteConnection,
+    subject: String,
+) -> Result<UserRecord, StoreError> {
+    the_one(c, "SELECT * FROM users WHERE oidc_subject = ?", &subject).await
 }
 
 pub(super) async fn by_id(c: &mut SqliteConnection, id: &str) -> Result<UserRecord, StoreError> {
-    let row = sqlx::query("SELECT * FROM users WHERE id = ?").bind(id).fetch_one(&mut *c).await;
+    the_one(c, "SELECT * FROM users WHERE id = ?", id).await
+}
+
+async fn the_one(
+    c: &mut SqliteConnection,
+    query: &'static str,
+    of: &str,
+) -> Result<UserRecord, StoreError> {
+    let row = sqlx::query(query).bind(of).fetch_one(&mut *c).await;
     let user = record(&row.map_err(failed)?)?;
     with_grants(c, user).await
 }
@@ -173,6 +187,7 @@ fn record(row: &SqliteRow) -> Result<UserRecord, StoreError> {
             id: row.try_get("id")?,
             name: row.try_get("name")?,
             password_hash: row.try_get("password_hash")?,
+            oidc_subject: row.try_get("oidc_subject")?,
             role: role(row)?,
             created_at: row.try_get("created_at")?,
             login_version: row.try_get("login_version")?,

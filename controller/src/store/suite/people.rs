@@ -9,6 +9,7 @@ where
 {
     roles_change_but_an_admin_stays(&*make().await).await;
     grants_come_and_go(&*make().await).await;
+    people_of_a_provider_are_found(&*make().await).await;
     logins_end_with_a_password(&*make().await).await;
     api_tokens_are_found_listed_and_deleted(&*make().await).await;
     api_tokens_expire_and_are_forgotten(&*make().await).await;
@@ -40,6 +41,24 @@ fn api_token(owner: &str, name: &str) -> ApiTokenRecord {
         created_at: NOW,
         expires_at: NOW + DAY,
         last_used_at: None,
+    }
+}
+
+async fn people_of_a_provider_are_found(store: &dyn Store) {
+    let of = |name: &str, subject: &str| UserRecord {
+        oidc_subject: Some(subject.to_owned()),
+        ..user(name)
+    };
+    let ada = of("ada", "https://id.example 7");
+    store.create_user(ada.clone()).await.unwrap();
+    store.create_user(user("eve")).await.unwrap();
+    store.create_user(user("bob")).await.unwrap();
+    let twin = store.create_user(of("ada2", "https://id.example 7")).await;
+    assert!(matches!(twin, Err(StoreError::Conflict { .. })), "{twin:?}");
+    assert_eq!(store.user_by_oidc_subject("https://id.example 7").await.unwrap(), ada);
+    for unknown in ["https://id.example 8", "", "ada"] {
+        let found = store.user_by_oidc_subject(unknown).await;
+        assert!(matches!(found, Err(StoreError::NotFound)), "{unknown:?}: {found:?}");
     }
 }
 
