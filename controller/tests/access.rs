@@ -268,6 +268,14 @@ async fn streams_end_when_the_right_to_them_is_taken_away() {
     assert_eq!(end(&mut of_token).await.code(), Code::Unauthenticated);
     other.message().await.unwrap().unwrap();
 
+    // A login of hers ends; the other one goes on.
+    let second = world.user_called("ada").await;
+    let mut of_second = open(&second, "dev-2").await;
+    let logout = LogoutRequest { refresh_token: second.refresh.clone() };
+    second.auth().logout(second.call(logout)).await.unwrap();
+    assert_eq!(end(&mut of_second).await.code(), Code::Unauthenticated);
+    other.message().await.unwrap().unwrap();
+
     // The user is gone.
     let delete = DeleteUserRequest { username: "ada".into() };
     admin.users().delete_user(admin.call(delete)).await.unwrap();

@@ -244,6 +244,28 @@ async fn health_version_description_and_docs_need_no_login() {
     }
 }
 
+#[tokio::test]
+async fn a_websocket_is_told_of_a_stop_which_waits_for_it() {
+    let mut world = World::new().await;
+    let _agent = world.join("web-1").await;
+    let admin = world.user().await;
+    let answer = world.json(&admin.token, "AuthService/CreateTicket", "{}").await.json();
+    let ticket = answer["ticket"].as_str().unwrap();
+    let path = format!("/ws/dockctl.v1.ContainerService/StreamStats?ticket={ticket}");
+    let mut open = socket(&world, &path).await.unwrap();
+    open.send(Message::text(r#"{"agent":"web-1"}"#)).await.unwrap();
+    while !matches!(timeout(LIMIT, open.next()).await.unwrap(), Some(Ok(Message::Text(_)))) {}
+    world.stop.cancel();
+    let code = loop {
+        match timeout(LIMIT, open.next()).await.unwrap().unwrap().unwrap() {
+            Message::Close(frame) => break u16::from(frame.unwrap().code),
+            _ => {}
+        }
+    };
+    assert_eq!(code, 4014);
+    timeout(LIMIT, world.running.take().unwrap()).await.unwrap().unwrap().unwrap();
+}
+
 /// Opens a WebSocket.
 async fn socket(
     world: &World,

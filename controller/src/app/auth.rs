@@ -35,6 +35,7 @@ use crate::store::{
 };
 
 mod access;
+mod ended;
 mod external;
 mod known;
 mod password;
@@ -42,7 +43,8 @@ mod password;
 mod tests;
 mod tickets;
 
-use access::AccessTokens;
+use access::{Access, AccessTokens};
+use ended::Ended;
 use known::Known;
 use password::Hasher;
 use tickets::Tickets;
@@ -81,8 +83,8 @@ pub struct Principal {
 /// What proves who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Credential {
-    /// An access token, and the version of the user's logins that it was made for.
-    Login { version: i64 },
+    /// An access token: of which login, and the version of the user's logins that it was made for.
+    Login { version: i64, family: String },
     /// An API token.
     ApiToken { hash: store::Hash },
 }
@@ -162,6 +164,7 @@ struct Shared {
     hasher: Hasher,
     access: AccessTokens,
     known: Known,
+    ended: Ended,
     tickets: Tickets,
     options: LoginOptions,
 }
@@ -180,7 +183,8 @@ impl Auth {
         let hasher = Hasher::new().await.map_err(unhashed)?;
         let known = Known::new(store.clone());
         let tickets = Tickets::default();
-        let shared = Shared { store, clock, hasher, access, known, tickets, options };
+        let ended = Ended::default();
+        let shared = Shared { store, clock, hasher, access, known, ended, tickets, options };
         let auth = Self { shared: Arc::new(shared) };
         if !auth.shared.store.has_users().await? {
             auth.make_admin(&data_dir.join("initial-admin-password"), admin_password).await?;
@@ -233,15 +237,20 @@ impl Auth {
             self.shared.known.used(&token, self.now());
             return Ok(principal);
         }
-        let access = self.shared.access.read(token, self.now())?;
-        self.by_login(&access.user_id, access.login_version, access.expires_at).await
+        self.by_login(self.shared.access.read(token, self.now())?).await
     }
 
     /// The same caller as he is now. Errors: as [`Auth::authenticate`].
     pub async fn again(&self, principal: &Principal) -> Result<Principal, Status> {
         match &principal.credential {
-            Credential::Login { version } => {
-                self.by_login(&principal.user_id, *version, principal.expires_at).await
+            Credential::Login { version, family } => {
+                let access = Access {
+                    user_id: principal.user_id.clone(),
+                    login_version: *version,
+                    family: family.clone(),
+                    expires_at: principal.expires_at,
+                };
+                self.by_login(access).await
             }
             Credential::ApiToken { hash } => Ok(self.by_api_token(hash).await?.0),
         }
@@ -263,16 +272,12 @@ impl Auth {
         self.shared.known.forget();
     }
 
-    async fn by_login(
-        &self,
-        user_id: &str,
-        version: i64,
-        expires_at: SystemTime,
-    ) -> Result<Principal, Status> {
-        let user = self.shared.known.user(user_id, self.now()).await?;
+    async fn by_login(&self, access: Access) -> Result<Principal, Status> {
+        let Access { user_id, login_version: version, family, expires_at } = access;
+        let user = self.shared.known.user(&user_id, self.now()).await?;
         let user =
             user.ok_or_else(|| not_logged_in("the user of this token does not exist any more"))?;
-        if user.record.login_version != version {
+        if user.record.login_version != version || self.shared.ended.has(&family) {
             return Err(not_logged_in("this login has ended; log in again"));
         }
         Ok(Principal {
@@ -280,7 +285,7 @@ impl Auth {
             name: user.record.name.clone(),
             expires_at,
             authority: user.authority.clone(),
-            credential: Credential::Login { version },
+            credential: Credential::Login { version, family },
         })
     }
 
@@ -335,13 +340,24 @@ impl Auth {
         let now = self.now();
         let (secret, hash) = refresh_secret();
         let expires_at = unix_ms(now + REFRESH_LIFETIME);
-        let record =
-            RefreshTokenRecord { hash, family: new_id(), user_id: user.id.clone(), expires_at };
+        let family = new_id();
+        let record = RefreshTokenRecord {
+            hash,
+            family: family.clone(),
+            user_id: user.id.clone(),
+            expires_at,
+        };
         let created =
             self.shared.store.create_refresh_token(record, user.login_version, unix_ms(now)).await;
         // Deleted, or his password changed, since he was looked up.
         created.map_err(|error| error.or_missing(bad_credentials))?;
-        self.tokens(&user.id, user.login_version, secret, expires_at)
+        self.tokens(&user.id, user.login_version, &family, secret, expires_at)
+    }
+
+    /// Ends what goes on of a login whose refresh tokens are gone: its access tokens and streams.
+    fn end(&self, family: String) {
+        self.shared.ended.add(family, self.now());
+        self.rights_changed();
     }
 
     /// The user of a name whose password this is.
@@ -368,11 +384,12 @@ impl Auth {
         &self,
         user_id: &str,
         login_version: i64,
+        family: &str,
         refresh_token: String,
         refresh_expires_at: i64,
     ) -> Result<Tokens, Status> {
         let (access_token, access_expires_at) =
-            self.shared.access.make(user_id, login_version, self.now())?;
+            self.shared.access.make(user_id, login_version, family, self.now())?;
         Ok(Tokens {
             access_token,
             access_expires_at: Some(access_expires_at.into()),
@@ -417,12 +434,13 @@ impl AuthService for Auth {
         let expires_at = unix_ms(now + REFRESH_LIFETIME);
         let old = sha256_hex(old.as_bytes());
         match self.shared.store.rotate_refresh_token(&old, &hash, expires_at, unix_ms(now)).await? {
-            Rotation::Rotated { user_id, login_version, .. } => {
-                let tokens = self.tokens(&user_id, login_version, secret, expires_at)?;
+            Rotation::Rotated { user_id, login_version, family } => {
+                let tokens = self.tokens(&user_id, login_version, &family, secret, expires_at)?;
                 Ok(Response::new(RefreshResponse { tokens: Some(tokens) }))
             }
             Rotation::Reused { family } => {
                 tracing::warn!(family, "a refresh token was used twice: its login is ended");
+                self.end(family);
                 Err(status(
                     Code::Unauthenticated,
                     reason::REFRESH_REUSED,
@@ -442,7 +460,10 @@ impl AuthService for Auth {
         let token = request.into_inner().refresh_token;
         if token.len() <= MAX_SECRET {
             let hash = sha256_hex(token.as_bytes());
-            self.shared.store.revoke_refresh_family(&hash, &principal.user_id).await?;
+            let ended = self.shared.store.revoke_refresh_family(&hash, &principal.user_id).await?;
+            if let Some(family) = ended {
+                self.end(family);
+            }
         }
         Ok(Response::new(LogoutResponse {}))
     }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use dockctl_api::link::v1::End;
 use dockctl_link::framing::{self, Deframer};
+use futures_util::{Stream, stream};
 use http::{HeaderValue, Method, Request, Response, Uri, header, request::Parts};
 use http_body_util::BodyExt as _;
 use tonic::{Status, body::Body};
@@ -40,6 +41,14 @@ impl Messages {
         let (head, body) = answer.into_parts();
         let end = framing::end_in(&head.headers).map(|end| ended(&end));
         Self { body, deframer: Deframer::default(), limit, end }
+    }
+
+    /// All of them; ends with the status of a bad end.
+    pub(super) fn stream(self) -> impl Stream<Item = Result<Bytes, Status>> {
+        stream::try_unfold(self, async |mut messages| {
+            let next = messages.next().await?;
+            Ok(next.map(|message| (message, messages)))
+        })
     }
 
     /// The next one; None at a good end. Nothing is lost where it is dropped. Errors: the status of a bad end.

@@ -4,6 +4,7 @@
 //! and the gRPC code, after the error as `{"error": google.rpc.Status}` where the page speaks JSON.
 
 use std::{
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -16,10 +17,13 @@ use axum::extract::{
     ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade},
 };
 use bytes::Bytes;
-use dockctl_link::framing;
+use dockctl_link::{
+    controller::listener::{Connected, Peer},
+    framing,
+};
 use futures_util::{
     SinkExt as _, StreamExt as _,
-    stream::{SplitSink, SplitStream},
+    stream::{self, SplitSink, SplitStream},
 };
 use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body::Frame;
@@ -27,6 +31,7 @@ use http_body_util::StreamBody;
 use prost_reflect::MethodDescriptor;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, body::Body};
 
 use super::{
@@ -81,7 +86,9 @@ pub(super) async fn open(gateway: Gateway, request: Request<Body>) -> Response<B
     let requests = Body::new(StreamBody::new(ReceiverStream::new(requests)));
     let mut call = messages::call(&head, path, &["x-forwarded-for"], requests);
     call.headers_mut().insert(header::AUTHORIZATION, bearer);
-    let talk = Talk { gateway, method, call, up };
+    let peer = head.extensions.get::<Arc<Peer>>().map(|peer| peer.cut.clone());
+    let cut = peer.unwrap_or_default();
+    let talk = Talk { gateway, method, call, up, cut, _connected: head.extensions.remove() };
     let upgrade = upgrade.max_message_size(MAX_REQUEST).max_frame_size(MAX_REQUEST);
     let upgraded = upgrade.on_upgrade(|ws| talk.run(ws));
     upgraded.map(Body::new)
@@ -92,22 +99,25 @@ struct Talk {
     method: MethodDescriptor,
     call: Request<Body>,
     up: mpsc::Sender<Result<Frame<Bytes>, Status>>,
+    /// Cancelled when the port cuts its connections.
+    cut: CancellationToken,
+    /// It is one of the port's connections until its end.
+    _connected: Option<Connected>,
 }
 
 impl Talk {
     async fn run(self, socket: WebSocket) {
         let (mut sink, source) = socket.split();
-        let Self { gateway, method, call, up } = self;
+        let Self { gateway, method, call, up, cut, _connected } = self;
         let as_json = Arc::new(AtomicBool::new(true));
         let reading = read(source, &method, up, as_json.clone());
-        let answering = async {
-            let answer = gateway.api.call(call).await;
-            write(&mut sink, answer, &method, &as_json).await
-        };
+        let answer = gateway.api.call(call);
+        let answering = write(&mut sink, answer, &method, &as_json);
         let end = tokio::select! {
             end = answering => end,
             // The page is gone: dropping the call cancels it.
             end = reading => end,
+            () = cut.cancelled() => return,
         };
         let Err(status) = end else { return };
         let mut reason = status.message().to_owned();
@@ -167,15 +177,17 @@ async fn read(
 /// Sends the answers; ends with the call's status.
 async fn write(
     sink: &mut SplitSink<WebSocket, Message>,
-    answer: Response<Body>,
+    answer: impl Future<Output = Response<Body>>,
     method: &MethodDescriptor,
     as_json: &AtomicBool,
 ) -> Result<(), Status> {
-    let (output, mut messages) = (method.output(), Messages::of(answer, MAX_MESSAGE));
+    let output = method.output();
+    let messages = |answer| Messages::of(answer, MAX_MESSAGE).stream();
+    let mut messages = pin!(stream::once(answer).flat_map(messages));
     let mut pings = tokio::time::interval(PING);
     loop {
         let message = tokio::select! {
-            message = messages.next() => match message? {
+            message = messages.next() => match message.transpose()? {
                 None => return Err(Status::new(Code::Ok, "")),
                 Some(message) if as_json.load(Ordering::Relaxed) => {
                     let text = String::from_utf8(json::decode(&output, message)?);

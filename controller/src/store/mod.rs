@@ -335,8 +335,12 @@ pub trait Store: Send + Sync + 'static {
         expires_at: i64,
         now: i64,
     ) -> Result<Rotation, StoreError>;
-    /// Ends the login that a refresh token of this user belongs to; an unknown one is no error.
-    async fn revoke_refresh_family(&self, hash: &str, user_id: &str) -> Result<(), StoreError>;
+    /// Ends the login that a refresh token of this user belongs to, and names it; None for an unknown one.
+    async fn revoke_refresh_family(
+        &self,
+        hash: &str,
+        user_id: &str,
+    ) -> Result<Option<String>, StoreError>;
 
     /// Stores a join token, and forgets those that expired over a day ago.
     async fn create_join_token(&self, token: JoinTokenRecord) -> Result<(), StoreError>;

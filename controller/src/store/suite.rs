@@ -196,9 +196,11 @@ async fn logout_ends_only_that_login(store: &dyn Store) {
     store.create_refresh_token(refresh("other", "g", "ada"), 1, NOW).await.unwrap();
     store.rotate_refresh_token(&hash("r0"), &hash("r1"), NOW + DAY, NOW).await.unwrap();
 
-    store.revoke_refresh_family(&hash("other"), "id-bob").await.unwrap();
-    store.revoke_refresh_family(&hash("nonsense"), "id-ada").await.unwrap();
-    store.revoke_refresh_family(&hash("r0"), "id-ada").await.unwrap();
+    let revoke =
+        async |secret: &str, user| store.revoke_refresh_family(&hash(secret), user).await.unwrap();
+    assert_eq!(revoke("other", "id-bob").await, None);
+    assert_eq!(revoke("nonsense", "id-ada").await, None);
+    assert!(revoke("r0", "id-ada").await.is_some());
     let ended = store.rotate_refresh_token(&hash("r1"), &hash("r2"), NOW + DAY, NOW).await;
     assert_eq!(ended.unwrap(), Rotation::Unknown);
     let other = store.rotate_refresh_token(&hash("other"), &hash("o2"), NOW + DAY, NOW).await;

@@ -1,5 +1,5 @@
-//! Connections whose handshake is not done: each address has its share, so that one that opens
-//! thousands and says nothing is in nobody's way but its own. Called by the accept loop only.
+//! The connections of a port by address: each has its share, of those whose handshake is not done and of all, so that
+//! one that opens thousands and says nothing is in nobody's way but its own. Called by the accept loop only.
 
 use std::{
     collections::HashMap,
@@ -18,9 +18,10 @@ struct Limits {
     unfinished_of_one: usize,
     handshakes: usize,
     handshakes_of_one: usize,
+    connections_of_one: usize,
 }
 
-/// Counts the unfinished connections of one port.
+/// Counts the connections of one port.
 #[derive(Debug)]
 pub(super) struct Gate {
     limits: Limits,
@@ -31,15 +32,22 @@ pub(super) struct Gate {
 
 #[derive(Debug)]
 struct Address {
+    connections: usize,
     unfinished: usize,
     handshakes: Arc<Semaphore>,
+}
+
+/// A connection; dropped when it is closed.
+#[derive(Debug)]
+pub(super) struct Counted {
+    gate: Arc<Gate>,
+    address: IpAddr,
 }
 
 /// An unfinished connection; dropped when the handshake is done or given up.
 #[derive(Debug)]
 pub(super) struct Place {
-    gate: Arc<Gate>,
-    address: IpAddr,
+    counted: Arc<Counted>,
     handshakes: Arc<Semaphore>,
     _place: OwnedSemaphorePermit,
 }
@@ -48,8 +56,10 @@ pub(super) struct Place {
 pub(super) type Turn = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 
 impl Gate {
-    pub(super) fn new() -> Arc<Self> {
+    /// For a port that has so many connections at most, half of them of one address.
+    pub(super) fn new(connections: usize) -> Arc<Self> {
         Self::with(Limits {
+            connections_of_one: connections.div_ceil(2),
             unfinished: wire::MAX_UNFINISHED,
             unfinished_of_one: wire::MAX_UNFINISHED_OF_ONE,
             handshakes: wire::MAX_HANDSHAKES,
@@ -75,7 +85,7 @@ impl Gate {
         self.places.clone().acquire_owned().await.ok() // It is never closed.
     }
 
-    /// Takes an accepted connection in. None where its address has its share of places already.
+    /// Takes an accepted connection in. None where its address has its share already.
     pub(super) fn enter(
         self: &Arc<Self>,
         from: IpAddr,
@@ -84,33 +94,52 @@ impl Gate {
         let address = network(from);
         let mut addresses = self.addresses();
         let known = addresses.entry(address).or_insert_with(|| Address {
+            connections: 0,
             unfinished: 0,
             handshakes: Arc::new(Semaphore::new(self.limits.handshakes_of_one)),
         });
-        if known.unfinished >= self.limits.unfinished_of_one {
+        if known.unfinished >= self.limits.unfinished_of_one
+            || known.connections >= self.limits.connections_of_one
+        {
             return None;
         }
         known.unfinished += 1;
+        known.connections += 1;
         let handshakes = known.handshakes.clone();
-        Some(Place { gate: self.clone(), address, handshakes, _place: place })
+        let counted = Arc::new(Counted { gate: self.clone(), address });
+        Some(Place { counted, handshakes, _place: place })
     }
 }
 
 impl Place {
+    /// What counts the connection on when its handshake is done.
+    pub(super) fn counted(&self) -> Arc<Counted> {
+        self.counted.clone()
+    }
+
     /// Waits for this connection's turn: first among those of its address, then among all.
     pub(super) async fn turn(&self) -> Option<Turn> {
         let own = self.handshakes.clone().acquire_owned().await.ok()?;
-        let all = self.gate.handshakes.clone().acquire_owned().await.ok()?;
+        let all = self.counted.gate.handshakes.clone().acquire_owned().await.ok()?;
         Some((own, all))
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
+        // It is there as long as the connection is.
+        if let Some(address) = self.counted.gate.addresses().get_mut(&self.counted.address) {
+            address.unfinished -= 1;
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
         let mut addresses = self.gate.addresses();
         if let Some(address) = addresses.get_mut(&self.address) {
-            address.unfinished -= 1;
-            if address.unfinished == 0 {
+            address.connections -= 1;
+            if address.connections == 0 {
                 addresses.remove(&self.address);
             }
         }
@@ -136,6 +165,7 @@ mod tests {
             unfinished_of_one: 4,
             handshakes: 4,
             handshakes_of_one: 2,
+            connections_of_one: 6,
         })
     }
 
@@ -154,6 +184,19 @@ mod tests {
 
         let other = enter(&gate, "192.0.2.2").unwrap();
         assert!(other.turn().now_or_never().is_some());
+    }
+
+    #[test]
+    fn one_address_has_its_share_of_those_that_go_on_too() {
+        let gate = gate();
+        let mut open: Vec<_> =
+            (0..6).map(|_| enter(&gate, "192.0.2.1").unwrap().counted()).collect();
+        assert!(enter(&gate, "192.0.2.1").is_none());
+        assert!(enter(&gate, "192.0.2.2").is_some());
+        open.pop();
+        assert!(enter(&gate, "192.0.2.1").is_some());
+        drop(open);
+        assert!(gate.addresses().is_empty());
     }
 
     #[test]

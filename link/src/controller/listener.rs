@@ -23,15 +23,18 @@ use hyper_util::{
 use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_rustls::TlsAcceptor;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
 use tonic::body::Body;
 use tower::ServiceExt as _;
 
 use super::{
-    gate::{Gate, Place},
+    gate::{Counted, Gate, Place},
     session::Session,
     traffic::Traffic,
 };
@@ -96,6 +99,13 @@ impl Peer {
     }
 }
 
+/// What a connection takes up, in the extensions of its requests: whoever takes the connection over, as WebSockets
+/// do, keeps it until its end.
+#[derive(Debug, Clone)]
+pub struct Connected(
+    #[allow(dead_code)] Arc<(OwnedSemaphorePermit, Arc<Counted>, TaskTrackerToken)>,
+);
+
 #[cfg(fuzzing)]
 impl Peer {
     /// For the fuzzer, which has no connection.
@@ -143,7 +153,7 @@ where
 {
     /// Serves until `shutdown`, then lets open streams end for up to 30 s.
     pub async fn serve(self, shutdown: CancellationToken) {
-        let gate = Gate::new();
+        let gate = Gate::new(self.max_connections);
         let connections = Arc::new(Semaphore::new(self.max_connections));
         let tasks = TaskTracker::new();
         let cut_all = CancellationToken::new();
@@ -174,7 +184,7 @@ where
             };
             let Some(place) = place.and_then(|place| gate.enter(address.ip(), place)) else {
                 shared.traffic.refused();
-                tracing::debug!(%address, "too many unfinished connections of its address; closed");
+                tracing::debug!(%address, "too many connections of its address; closed");
                 continue;
             };
             let Ok(slot) = connections.clone().try_acquire_owned() else {
@@ -183,10 +193,8 @@ where
                 continue;
             };
             let (shared, cut) = (shared.clone(), cut_all.child_token());
-            tasks.spawn(async move {
-                let _slot = slot;
-                serve_connection(tcp, address, place, shared, cut).await;
-            });
+            let connected = Connected(Arc::new((slot, place.counted(), tasks.token())));
+            tasks.spawn(serve_connection(tcp, address, place, shared, cut, connected));
         }
         tasks.close();
         if tokio::time::timeout(DRAIN, tasks.wait()).await.is_err() {
@@ -203,6 +211,7 @@ async fn serve_connection<S>(
     place: Place,
     shared: Shared<S>,
     cut: CancellationToken,
+    connected: Connected,
 ) where
     S: tower::Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>
         + Clone
@@ -219,7 +228,7 @@ async fn serve_connection<S>(
     let Some(tls) = shared.tls.clone() else {
         drop(place);
         let peer = Arc::new(Peer::new(address, None, cut, close));
-        return Box::pin(serve_http(tcp, peer, !shared.http1, shared)).await;
+        return Box::pin(serve_http(tcp, peer, !shared.http1, shared, connected)).await;
     };
     let accepting = async {
         let _turn = place.turn().await;
@@ -242,7 +251,7 @@ async fn serve_connection<S>(
     let identity = certificate.and_then(|der| PeerIdentity::from_certificate(der));
     let is_http2 = !shared.http1 || stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let peer = Arc::new(Peer::new(address, identity, cut, close));
-    serve_http(stream, peer, is_http2, shared).await;
+    serve_http(stream, peer, is_http2, shared, connected).await;
 }
 
 /// Our settings for either kind of builder, which share no trait.
@@ -261,8 +270,13 @@ macro_rules! http2_settings {
     };
 }
 
-async fn serve_http<S, IO>(io: IO, peer: Arc<Peer>, is_http2: bool, shared: Shared<S>)
-where
+async fn serve_http<S, IO>(
+    io: IO,
+    peer: Arc<Peer>,
+    is_http2: bool,
+    shared: Shared<S>,
+    connected: Connected,
+) where
     IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     S: tower::Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>
         + Clone
@@ -274,6 +288,7 @@ where
     let service = shared.service.map_request(move |mut request: Request<Incoming>| {
         asking.asked.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(asking.clone());
+        request.extensions_mut().insert(connected.clone());
         request
     });
     let service = TowerToHyperService::new(service);

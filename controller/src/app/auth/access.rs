@@ -37,6 +37,9 @@ struct Claims {
     sub: String,
     /// The version of the user's logins.
     ver: i64,
+    /// The login.
+    #[serde(default)]
+    fam: String,
     iat: u64,
     exp: u64,
 }
@@ -46,6 +49,7 @@ struct Claims {
 pub(super) struct Access {
     pub(super) user_id: String,
     pub(super) login_version: i64,
+    pub(super) family: String,
     pub(super) expires_at: SystemTime,
 }
 
@@ -77,11 +81,12 @@ impl AccessTokens {
         }
     }
 
-    /// A new token for a user, and when it ends.
+    /// A new token for a user's login, and when it ends.
     pub(super) fn make(
         &self,
         user_id: &str,
         login_version: i64,
+        family: &str,
         now: SystemTime,
     ) -> Result<(String, SystemTime), Status> {
         let iat = seconds(now);
@@ -91,6 +96,7 @@ impl AccessTokens {
             aud: AUDIENCE.to_owned(),
             sub: user_id.to_owned(),
             ver: login_version,
+            fam: family.to_owned(),
             iat,
             exp,
         };
@@ -118,7 +124,12 @@ impl AccessTokens {
             let message = "the access token has run out; refresh it";
             return Err(status(Code::Unauthenticated, reason::TOKEN_EXPIRED, message, &[]));
         }
-        Ok(Access { user_id: claims.sub, login_version: claims.ver, expires_at: time(claims.exp) })
+        Ok(Access {
+            user_id: claims.sub,
+            login_version: claims.ver,
+            family: claims.fam,
+            expires_at: time(claims.exp),
+        })
     }
 
     /// What a token says that we made, whenever that was.
@@ -196,9 +207,14 @@ mod tests {
     #[test]
     fn a_token_says_who_and_until_when() {
         let tokens = AccessTokens::new(&KEY);
-        let (token, expires_at) = tokens.make("ada", 1, now()).unwrap();
+        let (token, expires_at) = tokens.make("ada", 1, "f", now()).unwrap();
         assert_eq!(expires_at, now() + LIFETIME);
-        let access = Access { user_id: "ada".to_owned(), login_version: 1, expires_at };
+        let access = Access {
+            user_id: "ada".to_owned(),
+            login_version: 1,
+            family: "f".to_owned(),
+            expires_at,
+        };
         assert_eq!(tokens.read(&token, now()).unwrap(), access);
         assert_eq!(tokens.read(&token, now() + LIFETIME).unwrap(), access, "leeway");
     }
@@ -206,7 +222,7 @@ mod tests {
     #[test]
     fn clocks_that_jump_ask_for_a_refresh() {
         let tokens = AccessTokens::new(&KEY);
-        let (token, _) = tokens.make("ada", 1, now()).unwrap();
+        let (token, _) = tokens.make("ada", 1, "f", now()).unwrap();
         let day = Duration::from_secs(86_400);
         tokens.read(&token, now() - LEEWAY).unwrap();
         for at in [now() + LIFETIME + LEEWAY, now() + day, now() - day, now() - LEEWAY * 2] {
@@ -304,7 +320,7 @@ mod tests {
 
     #[test]
     fn another_key_reads_nothing() {
-        let (token, _) = AccessTokens::new(&KEY).make("ada", 1, now()).unwrap();
+        let (token, _) = AccessTokens::new(&KEY).make("ada", 1, "f", now()).unwrap();
         assert_eq!(reason(&AccessTokens::new(&[8; 32]), &token, now()), "NOT_LOGGED_IN");
     }
 }

@@ -116,6 +116,8 @@ async fn refresh_tokens_work_once_and_reuse_ends_the_login() {
     auth.authenticate(&third.access_token).await.unwrap();
 
     assert_eq!(reason(refresh(&auth, &first).await.unwrap_err()), "REFRESH_REUSED");
+    let stolen = auth.authenticate(&third.access_token).await.unwrap_err();
+    assert_eq!(reason(stolen), "NOT_LOGGED_IN", "nor does what was made of it go on");
     assert_eq!(reason(refresh(&auth, &third).await.unwrap_err()), "REFRESH_REUSED");
     refresh(&auth, &other).await.unwrap();
     for bad in ["", "nonsense", &"x".repeat(5000), &third.access_token] {
@@ -138,6 +140,8 @@ async fn logout_ends_the_login() {
         auth.logout(request).await.unwrap();
     }
     assert_eq!(reason(refresh(&auth, &tokens).await.unwrap_err()), "TOKEN_INVALID");
+    let ended = auth.authenticate(&tokens.access_token).await.unwrap_err();
+    assert_eq!(reason(ended), "NOT_LOGGED_IN", "its access token has ended too");
     let anonymous = auth.logout(Request::new(LogoutRequest::default())).await.unwrap_err();
     assert_eq!(reason(anonymous), "NOT_LOGGED_IN");
 }

@@ -264,7 +264,11 @@ impl Store for Sqlite {
         self.writer.write(move |c| Box::pin(refresh::rotate(c, old, new, expires_at, now))).await
     }
 
-    async fn revoke_refresh_family(&self, hash: &str, user_id: &str) -> Result<(), StoreError> {
+    async fn revoke_refresh_family(
+        &self,
+        hash: &str,
+        user_id: &str,
+    ) -> Result<Option<String>, StoreError> {
         let (hash, user_id) = (hash.to_owned(), user_id.to_owned());
         self.writer.write(move |c| Box::pin(refresh::end_family(c, hash, user_id))).await
     }

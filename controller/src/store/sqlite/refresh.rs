@@ -92,15 +92,15 @@ pub(super) async fn end_family(
     c: &mut SqliteConnection,
     hash: String,
     user_id: String,
-) -> Result<(), StoreError> {
-    sqlx::query(
+) -> Result<Option<String>, StoreError> {
+    sqlx::query_scalar(
         "DELETE FROM refresh_tokens WHERE family IN \
-         (SELECT family FROM refresh_tokens WHERE hash = ? AND user_id = ?)",
+         (SELECT family FROM refresh_tokens WHERE hash = ? AND user_id = ?) RETURNING family",
     )
     .bind(hash)
     .bind(user_id)
-    .execute(c)
+    .fetch_all(c)
     .await
-    .map_err(failed)?;
-    Ok(())
+    .map(|ended: Vec<String>| ended.into_iter().next())
+    .map_err(failed)
 }
