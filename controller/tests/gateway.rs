@@ -358,7 +358,7 @@ async fn slow_headers_and_silent_connections_hold_nothing_up() {
     use tokio::io::AsyncWriteExt as _;
     let world = World::new().await;
     let mut slow = Vec::new();
-    for _ in 0..200 {
+    for _ in 0..1_000 {
         let mut stream = world.tls(Version::HTTP_11).await;
         stream
             .write_all(b"POST /dockctl.v1.AuthService/Login HTTP/1.1\r\nhost: x\r\nx-")

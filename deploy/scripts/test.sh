@@ -8,6 +8,8 @@ cd "$ROOT"
 [ "$(id -u)" = 0 ] || die "the end-to-end tests make network namespaces and a second dockerd: run this as root"
 export PATH="$TOOLS:$PATH:/usr/sbin:/sbin"
 
+# Thousands of connections, with both ends in one process.
+ulimit -n "$(ulimit -Hn)"
 say "building"
 cargo build --quiet --workspace --bins
 profile=default
