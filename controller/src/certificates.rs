@@ -137,16 +137,22 @@ fn changed_at(chain: &Path, key: &Path) -> [Option<SystemTime>; 2] {
 }
 
 fn certificate_of(chain: &Path, key: &Path) -> anyhow::Result<CertifiedKey> {
-    let certificates = CertificateDer::pem_file_iter(chain)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .with_context(|| format!("cannot read the certificate {}", chain.display()))?;
-    anyhow::ensure!(!certificates.is_empty(), "there is no certificate in {}", chain.display());
-    let secret = PrivateKeyDer::from_pem_file(key)
-        .with_context(|| format!("cannot read the key {}", key.display()))?;
-    let signer = any_supported_type(&secret).with_context(|| format!("{}", key.display()))?;
+    let read = |path: &Path| {
+        std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+    };
+    let whose = || format!("the certificate {} and its key {}", chain.display(), key.display());
+    certified(&read(chain)?, &read(key)?).with_context(whose)
+}
+
+/// A chain and its key, PEM.
+fn certified(chain: &[u8], key: &[u8]) -> anyhow::Result<CertifiedKey> {
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(chain)
+        .collect::<Result<_, _>>()
+        .context("the certificate cannot be read")?;
+    anyhow::ensure!(!certificates.is_empty(), "there is no certificate");
+    let secret = PrivateKeyDer::from_pem_slice(key).context("the key cannot be read")?;
+    let signer = any_supported_type(&secret).context("the key is of no kind that is known")?;
     let certified = CertifiedKey::new(certificates, signer);
-    certified
-        .keys_match()
-        .with_context(|| format!("{} is not the key of {}", key.display(), chain.display()))?;
+    anyhow::ensure!(certified.keys_match().is_ok(), "the key is not that of the certificate");
     Ok(certified)
 }

@@ -2,17 +2,19 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use anyhow::Context as _;
 use clap::Args;
 use dockctl_agent::guard::Guard;
-use dockctl_api::v1::Role;
 use dockctl_controller::{
-    app::oidc,
-    certificates::acme,
     edge::limits::Limits,
     run::{Options, UsersTls},
 };
 use ipnet::IpNet;
+
+mod acme;
+mod oidc;
+
+use acme::AcmeFlags;
+use oidc::OidcFlags;
 
 /// Flags of `serve`.
 #[derive(Args)]
@@ -41,35 +43,8 @@ pub(crate) struct Serve {
     /// Let strangers make users, who may do nothing to hosts until an admin grants it.
     #[arg(long, env = "DOCKCTL_ALLOW_SIGNUP")]
     pub(crate) allow_signup: bool,
-    /// Let people log in with this OpenID provider; the issuer's URL as its tokens spell it.
-    #[arg(long, env = "DOCKCTL_OIDC_ISSUER", value_name = "URL", requires = "oidc_client_id")]
-    pub(crate) oidc_issuer: Option<String>,
-    /// What the provider calls this controller.
-    #[arg(long, env = "DOCKCTL_OIDC_CLIENT_ID", value_name = "ID", requires = "oidc_issuer")]
-    pub(crate) oidc_client_id: Option<String>,
-    /// A file with the secret that the provider gave it; none for a public client.
-    #[arg(
-        long,
-        env = "DOCKCTL_OIDC_CLIENT_SECRET_FILE",
-        value_name = "FILE",
-        requires = "oidc_issuer"
-    )]
-    pub(crate) oidc_client_secret_file: Option<PathBuf>,
-    /// The claim that names a user here.
-    #[arg(
-        long,
-        env = "DOCKCTL_OIDC_USERNAME_CLAIM",
-        value_name = "CLAIM",
-        default_value = "preferred_username"
-    )]
-    pub(crate) oidc_username_claim: String,
-    /// The claim whose values give roles.
-    #[arg(long, env = "DOCKCTL_OIDC_ROLES_CLAIM", value_name = "CLAIM", default_value = "groups")]
-    pub(crate) oidc_roles_claim: String,
-    /// Who has VALUE among these has ROLE (viewer, operator, admin) for the whole fleet, looked at in each login;
-    /// may be given several times. Without it roles are given here.
-    #[arg(long = "oidc-role", env = "DOCKCTL_OIDC_ROLE", value_delimiter = ',', value_name = "VALUE=ROLE", value_parser = oidc_role, requires = "oidc_issuer")]
-    pub(crate) oidc_roles: Vec<(String, Role)>,
+    #[command(flatten)]
+    oidc: OidcFlags,
     /// Logins a minute of each address and for each account; 0 is no limit, here and below.
     #[arg(long, env = "DOCKCTL_LIMIT_AUTH", default_value_t = Limits::default().auth, value_name = "N")]
     pub(crate) limit_auth: u32,
@@ -91,30 +66,8 @@ pub(crate) struct Serve {
     /// Its key, PEM. Both files are read again when they change.
     #[arg(long, env = "DOCKCTL_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
-    /// A name to get such a certificate for from an ACME authority, whose terms you agree to; may be given several
-    /// times. The authority looks for it on the users' port, as port 443 of the name, unless --acme-http-listen says
-    /// otherwise.
-    #[arg(
-        long = "acme-domain",
-        env = "DOCKCTL_ACME_DOMAIN",
-        value_delimiter = ',',
-        value_name = "NAME",
-        conflicts_with_all = ["tls_cert", "plain_http"])]
-    pub(crate) acme_domains: Vec<String>,
-    /// The authority's directory.
-    #[arg(long, env = "DOCKCTL_ACME_DIRECTORY", value_name = "URL", default_value = acme::DIRECTORY)]
-    pub(crate) acme_directory: String,
-    /// Whom the authority may write to.
-    #[arg(long, env = "DOCKCTL_ACME_EMAIL", value_name = "ADDRESS", requires = "acme_domains")]
-    pub(crate) acme_email: Option<String>,
-    /// Let the authority look here by plain HTTP, as port 80 of the name, for example 0.0.0.0:80.
-    #[arg(
-        long,
-        env = "DOCKCTL_ACME_HTTP_LISTEN",
-        value_name = "ADDRESS",
-        requires = "acme_domains"
-    )]
-    pub(crate) acme_http_listen: Option<SocketAddr>,
+    #[command(flatten)]
+    acme: AcmeFlags,
     /// Serve users without TLS, on loopback only, for a proxy in front; agents keep theirs.
     #[arg(long, env = "DOCKCTL_PLAIN_HTTP", conflicts_with_all = ["tls_cert", "tls_key"])]
     pub(crate) plain_http: bool,
@@ -165,15 +118,6 @@ fn origin(text: &str) -> Result<String, String> {
     }
 }
 
-/// A value and the role that it gives.
-fn oidc_role(text: &str) -> Result<(String, Role), String> {
-    let (value, role) = text.rsplit_once('=').unwrap_or_default();
-    match Role::from_word(role) {
-        Some(role) if !value.is_empty() => Ok((value.to_owned(), role)),
-        _ => Err("this is no VALUE=ROLE with one of viewer, operator and admin".to_owned()),
-    }
-}
-
 impl Serve {
     /// What the library takes. Errors: files that cannot be read.
     pub(crate) fn options(&self) -> anyhow::Result<Options> {
@@ -187,7 +131,7 @@ impl Serve {
             certificate_lifetime: Duration::from_secs(self.certificate_minutes * 60),
             admin_password: std::env::var("DOCKCTL_ADMIN_PASSWORD").ok(),
             allow_signup: self.allow_signup,
-            oidc: self.oidc()?,
+            oidc: self.oidc.settings(self.allow_origins.clone())?,
             limits: Limits {
                 auth: self.limit_auth,
                 action: self.limit_action,
@@ -199,33 +143,8 @@ impl Serve {
             users_tls: match (&self.tls_cert, &self.tls_key) {
                 (Some(chain), Some(key)) => UsersTls::Files(chain.clone(), key.clone()),
                 _ if self.plain_http => UsersTls::Plain,
-                _ if !self.acme_domains.is_empty() => UsersTls::Acme(acme::Settings {
-                    domains: self.acme_domains.clone(),
-                    directory: self.acme_directory.clone(),
-                    email: self.acme_email.clone(),
-                    http_listen: self.acme_http_listen,
-                }),
-                _ => UsersTls::Own,
+                _ => self.acme.settings().map_or(UsersTls::Own, UsersTls::Acme),
             },
         })
-    }
-
-    fn oidc(&self) -> anyhow::Result<Option<oidc::Settings>> {
-        let (Some(issuer), Some(client_id)) = (&self.oidc_issuer, &self.oidc_client_id) else {
-            return Ok(None);
-        };
-        let secret = self.oidc_client_secret_file.as_ref().map(|path| {
-            let text = std::fs::read_to_string(path);
-            let text = text.with_context(|| format!("cannot read the secret {}", path.display()));
-            text.map(|text| text.trim_end().to_owned())
-        });
-        Ok(Some(oidc::Settings {
-            issuer: issuer.clone(),
-            client_id: client_id.clone(),
-            client_secret: secret.transpose()?,
-            username_claim: self.oidc_username_claim.clone(),
-            roles_claim: self.oidc_roles_claim.clone(),
-            roles: self.oidc_roles.clone(),
-        }))
     }
 }

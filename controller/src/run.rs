@@ -162,9 +162,14 @@ impl Controller {
         ];
         let ca = Ca::open_or_create(dir, now)?.with_agent_lifetime(options.certificate_lifetime);
         let store: store::Handle = Arc::new(Sqlite::open(&dir.join("dockctl.db")).await?);
+        let mut names = options.names.clone();
+        if let UsersTls::Acme(settings) = &options.users_tls {
+            names.extend(settings.domains.iter().cloned());
+        }
+        names.extend([options.listen.ip().to_string(), options.agent_listen.ip().to_string()]);
         let login = LoginOptions {
             allow_signup: options.allow_signup,
-            oidc: options.oidc.map(Oidc::new).transpose()?,
+            oidc: options.oidc.map(|oidc| login_with(oidc, &names)).transpose()?,
         };
         let password = options.admin_password;
         let auth = Auth::open(store.clone(), dir, password, login, system_clock()).await?;
@@ -175,15 +180,12 @@ impl Controller {
 
         let draining = CancellationToken::new();
         let pages = Pages::new(store.clone(), draining.clone(), policies.clone())?;
-        let mut names = options.names.clone();
-        let mut http_listen = None;
-        if let UsersTls::Acme(settings) = &options.users_tls {
-            names.extend(settings.domains.iter().cloned());
-            if let Some(address) = settings.http_listen {
-                http_listen = Some(bind(address, "--acme-http-listen").await?);
+        let http_listen = match &options.users_tls {
+            UsersTls::Acme(acme::Settings { http_listen: Some(address), .. }) => {
+                Some(bind(*address, "--acme-http-listen").await?)
             }
-        }
-        names.extend([options.listen.ip().to_string(), options.agent_listen.ip().to_string()]);
+            _ => None,
+        };
         let origins = Origins::new(options.allow_origins, names.clone());
         let certificate = OwnCertificate::new(ca.clone(), names)?;
         let public = match options.users_tls {
@@ -363,6 +365,13 @@ impl Controller {
         store.close().await;
         Ok(())
     }
+}
+
+/// The provider, which may return browsers to pages under these names and on loopback.
+fn login_with(oidc: oidc::Settings, names: &[String]) -> anyhow::Result<Oidc> {
+    let loopback = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+    let own_names = names.iter().cloned().chain(loopback).collect();
+    Oidc::new(oidc::Settings { own_names, ..oidc })
 }
 
 /// What the users' port shows: our own certificate to our own clients, a public one where there is one to others.

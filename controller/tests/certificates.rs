@@ -87,9 +87,9 @@ async fn files_that_do_not_fit_keep_it_from_starting_with_a_sentence() {
     std::fs::rename(&key, &other).unwrap();
     write(files.path());
     for (chain, key, why) in [
-        (&chain, &other, "is not the key of"),
-        (&key, &key, "there is no certificate in"),
-        (&files.path().join("none.pem"), &key, "cannot read the certificate"),
+        (&chain, &other, "other.pem: the key is not that of the certificate"),
+        (&key, &key, "key.pem: there is no certificate"),
+        (&files.path().join("none.pem"), &key, "cannot read"),
     ] {
         let users_tls = UsersTls::Files(chain.clone(), key.clone());
         let dir = TempDir::new().unwrap();

@@ -257,9 +257,9 @@ async fn a_websocket_is_told_of_a_stop_which_waits_for_it() {
     while !matches!(timeout(LIMIT, open.next()).await.unwrap(), Some(Ok(Message::Text(_)))) {}
     world.stop.cancel();
     let code = loop {
-        match timeout(LIMIT, open.next()).await.unwrap().unwrap().unwrap() {
-            Message::Close(frame) => break u16::from(frame.unwrap().code),
-            _ => {}
+        let message = timeout(LIMIT, open.next()).await.unwrap().unwrap().unwrap();
+        if let Message::Close(frame) = message {
+            break u16::from(frame.unwrap().code);
         }
     };
     assert_eq!(code, 4014);

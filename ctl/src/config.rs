@@ -16,10 +16,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
-use crate::{
-    error::{Error, Exit, Result},
-    keyring,
-};
+use crate::error::{Error, Exit, Result};
 
 /// The file of the contexts that are not used, beside the configuration file.
 const OTHERS: &str = "contexts.toml";
@@ -94,14 +91,10 @@ pub(crate) fn read(path: &Path) -> Result<Config> {
     })
 }
 
-/// Puts a login into the file in place of the one there, or takes it out. Tokens that the keyring is to hold go
-/// there.
+/// Puts a login into the file in place of the one there, or takes it out; without the tokens that the keyring holds.
 pub(crate) fn write(path: &Path, login: Option<&Login>) -> Result<()> {
     let mut login = login.cloned();
     if let Some(login) = login.as_mut().filter(|login| !login.keyring.is_empty()) {
-        if !login.refresh_token.is_empty() {
-            keyring::put(login)?;
-        }
         login.access_token.clear();
         login.refresh_token.clear();
     }

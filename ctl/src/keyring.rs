@@ -1,7 +1,7 @@
 //! The system's keyring (Secret Service, macOS' keychain), where there is one: it holds the tokens of logins, so that
 //! the configuration file holds none. Called by `config` and `session` only.
 
-use std::{sync::mpsc, thread, time::Duration};
+use std::{path::Path, sync::mpsc, thread, time::Duration};
 
 use keyring::Entry;
 use serde::{Deserialize, Serialize};
@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     config::Login,
     error::{Error, Exit, Result},
+    output::clean,
 };
 
 /// How long the keyring may take; one that is locked asks its owner, who may be far away.
@@ -25,12 +26,26 @@ struct Tokens {
 
 /// Whether this session has a keyring, as far as can be told without asking it.
 pub(crate) fn may_be_there() -> bool {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     cfg!(target_os = "macos")
-        || std::env::var_os("DBUS_SESSION_BUS_ADDRESS").is_some_and(|address| !address.is_empty())
+        || variable("DBUS_SESSION_BUS_ADDRESS").is_some()
+        || variable("XDG_RUNTIME_DIR").is_some_and(|dir| Path::new(&dir).join("bus").exists())
 }
 
-/// Puts a login's tokens into its entry.
-pub(crate) fn put(login: &Login) -> Result<()> {
+/// Puts a login's tokens into its entry. A keyring that does not take them leaves them to the file, and that is said:
+/// they are not lost.
+pub(crate) fn put(login: &mut Login) {
+    if login.keyring.is_empty() {
+        return;
+    }
+    if let Err(error) = try_to_put(login) {
+        let why = error.told().map(|failure| clean(&failure.message)).unwrap_or_default();
+        eprintln!("dockctl: {why}; the configuration file holds it now");
+        login.keyring.clear();
+    }
+}
+
+fn try_to_put(login: &Login) -> Result<()> {
     let tokens = Tokens {
         access_token: login.access_token.clone(),
         refresh_token: login.refresh_token.clone(),
@@ -58,7 +73,7 @@ pub(crate) fn fill(login: &mut Login) -> Result<()> {
 /// Removes a login's entry, where it has one and the keyring answers.
 pub(crate) fn forget(login: &Login) {
     if !login.keyring.is_empty() {
-        // One that is left is of no use once its login has ended.
+        // One that cannot be removed holds what is no good any more, or soon will not be.
         let _ = entry(login, |entry| entry.delete_credential());
     }
 }
@@ -77,6 +92,9 @@ fn entry<T: Send + 'static>(
 }
 
 fn no_answer(why: &str) -> Error {
-    Error::new(Exit::Failed, format!("the system's keyring, which holds the login, fails: {why}"))
-        .hint("unlock it, or log in again with --no-keyring")
+    Error::new(
+        Exit::Failed,
+        format!("the system's keyring, which is to hold the login, fails: {why}"),
+    )
+    .hint("unlock it, or log in again with --no-keyring")
 }

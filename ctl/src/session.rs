@@ -267,6 +267,7 @@ impl Session {
             result => result?,
         };
         keep_tokens(&mut login, answer.tokens)?;
+        keyring::put(&mut login);
         config::write(path, Some(&login))?;
         Ok(login)
     }
@@ -296,9 +297,7 @@ pub(crate) async fn keep(
     }
     if in_keyring {
         login.keyring = dockctl_api::new_id();
-        if keyring::put(&login).is_err() {
-            login.keyring.clear();
-        }
+        keyring::put(&mut login);
     }
     config::write(path, Some(&login))?;
     if let Some(same) = same {
@@ -355,12 +354,14 @@ fn endpoint(url: Option<&str>, login: Option<&Login>) -> Result<Endpoint> {
 
 fn not_logged_in(url: &str) -> Error {
     Error::new(Exit::NotAuthorised, "not logged in")
-        .hint(format!("log in: dockctl login {url} --username USER"))
+        .hint(format!("log in: dockctl login {url} --username USER (or --oidc)"))
         .hint("scripts can set DOCKCTL_URL and DOCKCTL_TOKEN instead")
 }
 
 fn expired(login: &Login, error: &Error) -> Error {
     let why = error.told().map(|f| f.message.clone()).unwrap_or_default();
-    Error::new(Exit::NotAuthorised, format!("the login has ended: {why}"))
-        .hint(format!("log in again: dockctl login {} --username {}", login.url, login.username))
+    Error::new(Exit::NotAuthorised, format!("the login has ended: {why}")).hint(format!(
+        "log in again: dockctl login {} --username {} (or --oidc)",
+        login.url, login.username
+    ))
 }

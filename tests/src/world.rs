@@ -84,7 +84,7 @@ impl Drop for World {
 
 /// Takes every DOCKCTL_ variable, and the way to the person's keyring, out of a command's environment.
 pub(crate) fn clean_environment(command: &mut Command) {
-    command.env_remove("DBUS_SESSION_BUS_ADDRESS");
+    command.env_remove("DBUS_SESSION_BUS_ADDRESS").env_remove("XDG_RUNTIME_DIR");
     for (key, _) in env::vars_os() {
         if key.to_string_lossy().starts_with("DOCKCTL_") {
             command.env_remove(key);

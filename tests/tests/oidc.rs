@@ -129,12 +129,19 @@ fn a_page_in_a_browser_logs_in_with_an_openid_provider() {
             code_verifier: "v".repeat(43),
         };
         let mut auth = fleet.controller.anonymous().await?.auth();
-        let forged = auth.finish_oidc_login(request).await.err().context("it was taken")?;
+        let forged = auth.finish_oidc_login(request.clone()).await.err().context("it was taken")?;
         ensure!(reason_of(&forged).as_deref() == Some("OIDC_REFUSED"), "{forged}");
+        // Nor is a browser sent to a stranger's page.
+        let strange =
+            FinishOidcLoginRequest { redirect_uri: "https://evil.example".into(), ..request };
+        let strange = auth.finish_oidc_login(strange).await.err().context("it was taken")?;
+        ensure!(reason_of(&strange).as_deref() == Some("BAD_FIELD"), "{strange}");
         let audit = admin.ok(&["audit", "ls"]).await?;
         let logins: Vec<_> = audit.lines().filter(|l| l.contains("FinishOidcLogin")).collect();
-        ensure!(logins.len() == 3, "{audit}");
-        ensure!(logins.iter().filter(|l| l.contains("failed")).count() == 2, "{audit}");
+        ensure!(logins.len() == 4, "{audit}");
+        ensure!(logins.iter().filter(|l| l.contains("failed")).count() == 3, "{audit}");
+        let done = logins.iter().find(|l| l.contains("done")).context(audit.clone())?;
+        ensure!(done.contains(" ada ") && done.contains("127.83.0.1:8080 7\" new"), "{audit}");
         Ok(())
     });
 }
@@ -149,6 +156,11 @@ fn dockctl_logs_in_with_a_browser_elsewhere_and_the_providers_groups_give_roles(
         ensure!(code == 0 && said.contains("as ada"), "{said}");
         ensure!(ada.ok(&["whoami"]).await?.starts_with("ada (operator)"));
         ensure!(ada.ok(&["ps"]).await?.starts_with("HOST"), "no list");
+
+        let admin = fleet.controller.dockctl().await?;
+        let audit = admin.ok(&["audit", "ls", "--by", "ada"]).await?;
+        let login = audit.lines().find(|l| l.contains("LoginWithDevice")).context(audit.clone())?;
+        ensure!(login.contains("done") && login.contains("role=ROLE_OPERATOR"), "{audit}");
 
         let (nobody, code, said) = fleet.with_device("7", "no").await?;
         ensure!(code == 3 && said.contains("access_denied"), "{code}: {said}");

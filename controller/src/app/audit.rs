@@ -153,7 +153,28 @@ impl Audit {
 
 /// Who logged in by a call that nobody is logged in for: an extension of its answer, filled in when it is known.
 #[derive(Debug, Clone, Default)]
-pub struct LoggedIn(pub Arc<OnceLock<String>>);
+pub struct LoggedIn(Arc<OnceLock<NewLogin>>);
+
+/// A login that a call has made.
+#[derive(Debug)]
+pub struct NewLogin {
+    /// The user's name.
+    pub who: String,
+    /// What else there is to say of it; the entry's target, unless empty.
+    pub what: String,
+}
+
+impl LoggedIn {
+    /// Tells it, once.
+    pub fn tell(&self, who: String, what: String) {
+        let _ = self.0.set(NewLogin { who, what });
+    }
+
+    /// What was told.
+    pub fn told(&self) -> Option<&NewLogin> {
+        self.0.get()
+    }
+}
 
 /// A call that has begun.
 pub struct Begun {
@@ -169,10 +190,11 @@ enum Beginning {
 }
 
 impl Begun {
-    /// Its end will say that this user logged in by it.
-    pub fn by(&mut self, principal: &str) {
+    /// Its end will say who logged in by it.
+    pub fn by(&mut self, login: &NewLogin) {
         if let Some((record, _)) = &mut self.open {
-            record.principal = shortened(principal.to_owned(), MAX_NAME);
+            record.principal = shortened(login.who.clone(), MAX_NAME);
+            record.target = shortened(login.what.clone(), MAX_TARGET);
         }
     }
 

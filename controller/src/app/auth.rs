@@ -45,6 +45,7 @@ mod tickets;
 
 use access::{Access, AccessTokens};
 use ended::Ended;
+use external::External;
 use known::Known;
 use password::Hasher;
 use tickets::Tickets;
@@ -167,6 +168,8 @@ struct Shared {
     ended: Ended,
     tickets: Tickets,
     options: LoginOptions,
+    /// The file that may hold the first user's first password.
+    first_password: PathBuf,
 }
 
 impl Auth {
@@ -184,10 +187,12 @@ impl Auth {
         let known = Known::new(store.clone());
         let tickets = Tickets::default();
         let ended = Ended::default();
-        let shared = Shared { store, clock, hasher, access, known, ended, tickets, options };
+        let first_password = data_dir.join("initial-admin-password");
+        let shared =
+            Shared { store, clock, hasher, access, known, ended, tickets, options, first_password };
         let auth = Self { shared: Arc::new(shared) };
         if !auth.shared.store.has_users().await? {
-            auth.make_admin(&data_dir.join("initial-admin-password"), admin_password).await?;
+            auth.make_admin(&auth.shared.first_password, admin_password).await?;
         }
         Ok(auth)
     }
@@ -335,17 +340,19 @@ impl Auth {
         }
     }
 
-    /// Begins a login.
-    async fn begin(&self, user: &UserRecord) -> Result<Tokens, Status> {
+    /// Begins a login, which goes on for as long as it is used or, where that is said, until it has lasted so long.
+    async fn begin(&self, user: &UserRecord, lifetime: Option<Duration>) -> Result<Tokens, Status> {
         let now = self.now();
         let (secret, hash) = refresh_secret();
-        let expires_at = unix_ms(now + REFRESH_LIFETIME);
+        let ends_at = lifetime.map(|lifetime| unix_ms(now + lifetime));
+        let expires_at = unix_ms(now + REFRESH_LIFETIME).min(ends_at.unwrap_or(i64::MAX));
         let family = new_id();
         let record = RefreshTokenRecord {
             hash,
             family: family.clone(),
             user_id: user.id.clone(),
             expires_at,
+            ends_at,
         };
         let created =
             self.shared.store.create_refresh_token(record, user.login_version, unix_ms(now)).await;
@@ -374,6 +381,17 @@ impl Auth {
             tracing::warn!("a login was refused: wrong user name or password");
             bad_credentials()
         })
+    }
+
+    /// Removes the file with the first user's first password once that is no more.
+    pub(super) fn has_new_password(&self, username: &str) {
+        if username == ADMIN
+            && let Err(error) = std::fs::remove_file(&self.shared.first_password)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            let path = self.shared.first_password.display();
+            tracing::warn!(%error, "cannot remove {path}, whose password is no more");
+        }
     }
 
     fn now(&self) -> SystemTime {
@@ -410,11 +428,11 @@ impl AuthService for Auth {
             return Err(bad_field("username", "a user name has 1 to 64 characters"));
         }
         let user = self.with_password(&username, password).await?;
-        let tokens = self.begin(&user).await?;
+        let tokens = self.begin(&user, None).await?;
         tracing::info!(user = user.name, "logged in");
         let user = users::message(user);
-        let who = user.name.clone();
-        Ok(by(who, LoginResponse { tokens: Some(tokens), user: Some(user) }))
+        let (who, what) = (user.name.clone(), String::new());
+        Ok(logged_in(who, what, LoginResponse { tokens: Some(tokens), user: Some(user) }))
     }
 
     async fn refresh(
@@ -434,7 +452,7 @@ impl AuthService for Auth {
         let expires_at = unix_ms(now + REFRESH_LIFETIME);
         let old = sha256_hex(old.as_bytes());
         match self.shared.store.rotate_refresh_token(&old, &hash, expires_at, unix_ms(now)).await? {
-            Rotation::Rotated { user_id, login_version, family } => {
+            Rotation::Rotated { user_id, login_version, family, expires_at } => {
                 let tokens = self.tokens(&user_id, login_version, &family, secret, expires_at)?;
                 Ok(Response::new(RefreshResponse { tokens: Some(tokens) }))
             }
@@ -515,14 +533,22 @@ impl AuthService for Auth {
         let principal = principal(&request)?;
         principal.in_person()?;
         let ChangePasswordRequest { old_password, new_password } = request.into_inner();
-        let user = self.with_password(&principal.name, old_password).await?;
+        let user = self.with_password(&principal.name, old_password).await;
+        let user = user.map_err(|error| match error.code() {
+            Code::Unauthenticated => {
+                let message = "the old password is wrong; nothing was changed";
+                status(Code::Unauthenticated, reason::BAD_CREDENTIALS, message, &[])
+            }
+            _ => error,
+        })?;
         let hash = self.hash("new_password", new_password).await?;
         // An admin may have given him another one meanwhile, which then stands.
         let version = Some(user.login_version);
         let ended = self.shared.store.end_logins(&user.id, Some(hash), version).await;
         let user = ended.map_err(|error| error.or_missing(bad_credentials))?;
         self.rights_changed();
-        let tokens = Some(self.begin(&user).await?);
+        self.has_new_password(&user.name);
+        let tokens = Some(self.begin(&user, None).await?);
         Ok(Response::new(ChangePasswordResponse { tokens }))
     }
 
@@ -540,7 +566,7 @@ impl AuthService for Auth {
         request: Request<StartOidcLoginRequest>,
     ) -> Result<Response<StartOidcLoginResponse>, Status> {
         let StartOidcLoginRequest { redirect_uri, state, code_challenge } = request.into_inner();
-        let url = self.oidc()?.authorization_url(redirect_uri, state, &code_challenge).await?;
+        let url = self.oidc()?.authorization_url(&redirect_uri, state, &code_challenge).await?;
         Ok(Response::new(StartOidcLoginResponse { authorization_url: url }))
     }
 
@@ -549,10 +575,12 @@ impl AuthService for Auth {
         request: Request<FinishOidcLoginRequest>,
     ) -> Result<Response<FinishOidcLoginResponse>, Status> {
         let FinishOidcLoginRequest { redirect_uri, code, code_verifier } = request.into_inner();
-        let person = self.oidc()?.by_code(redirect_uri, code, code_verifier).await?;
-        let (tokens, user) = self.by_person(person).await?;
+        let oidc = self.oidc()?;
+        let person = oidc.by_code(&redirect_uri, code, code_verifier).await?;
+        let External { tokens, user, what } = self.by_person(person, oidc.lifetime()).await?;
         let who = user.name.clone();
-        Ok(by(who, FinishOidcLoginResponse { tokens: Some(tokens), user: Some(user) }))
+        let answer = FinishOidcLoginResponse { tokens: Some(tokens), user: Some(user) };
+        Ok(logged_in(who, what, answer))
     }
 
     async fn login_with_device(
@@ -577,19 +605,21 @@ impl AuthService for Auth {
         let SignUpRequest { username, password } = request.into_inner();
         names::user_name(&username)?;
         let user = self.new_user(&username, self.hash("password", password).await?, Role::None);
-        self.shared.store.create_user(user.clone()).await?;
+        let created = self.shared.store.create_user(user.clone()).await;
+        created.map_err(|error| error.or_taken("a user", &user.name))?;
         tracing::info!(user = user.name, "signed up");
-        let tokens = Some(self.begin(&user).await?);
+        let tokens = Some(self.begin(&user, None).await?);
         let user = users::message(user);
-        let who = user.name.clone();
-        Ok(by(who, SignUpResponse { tokens, user: Some(user) }))
+        let (who, what) = (user.name.clone(), String::new());
+        Ok(logged_in(who, what, SignUpResponse { tokens, user: Some(user) }))
     }
 }
 
 /// The answer to who has just logged in.
-fn by<T>(who: String, answer: T) -> Response<T> {
-    let mut response = Response::new(answer);
-    response.extensions_mut().insert(LoggedIn(Arc::new(who.into())));
+fn logged_in<T>(who: String, what: String, answer: T) -> Response<T> {
+    let (mut response, login) = (Response::new(answer), LoggedIn::default());
+    login.tell(who, what);
+    response.extensions_mut().insert(login);
     response
 }
 

@@ -4,11 +4,7 @@
 //! Nothing is kept of a login between its start and its end: the page holds the code verifier, of whose
 //! challenge the nonce is made, and the provider holds the rest.
 
-use std::{
-    borrow::Cow,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use dockctl_api::{
@@ -17,35 +13,31 @@ use dockctl_api::{
     v1::Role,
 };
 use futures_util::future::BoxFuture;
-use http::{Request, header};
-use jsonwebtoken::jwk::JwkSet;
+use http::Uri;
 use oauth2::{
-    AuthUrl, AuthorizationCode, Client, ClientId, ClientSecret, CsrfToken, DeviceAuthorizationUrl,
-    EndpointMaybeSet, EndpointNotSet, EndpointSet, ErrorResponse, ExtraTokenFields, HttpRequest,
-    HttpResponse, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RequestTokenError, Scope,
-    StandardDeviceAuthorizationResponse, StandardRevocableToken, StandardTokenResponse,
-    TokenResponse as _, TokenUrl,
-    basic::{
-        BasicErrorResponse, BasicRevocationErrorResponse, BasicTokenIntrospectionResponse,
-        BasicTokenType,
-    },
+    AuthType, AuthorizationCode, CsrfToken, ErrorResponse, HttpRequest, HttpResponse,
+    PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RequestTokenError, Scope,
+    StandardDeviceAuthorizationResponse, TokenResponse as _,
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
-use tokio::sync::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Code, Status};
 
 use super::names;
 use crate::https::{Https, NoAnswer, is_safe};
 
 mod id_token;
+mod provider;
 
 use id_token::Claims;
+use provider::{AGAIN, Answer, Discovery, FRESH, Provider};
 
-/// How long what the provider says of itself is good for.
-const FRESH: Duration = Duration::from_secs(300);
-/// How soon it may be asked again for a key that is not there.
-const AGAIN: Duration = Duration::from_secs(10);
+/// Logins that ask the provider at once; more are sent away.
+const AT_ONCE: usize = 64;
+/// Longest that a login with a device may take, whatever the provider says.
+const DEVICE: Duration = Duration::from_secs(3_600);
+/// How often the provider is asked of a device at least and at most.
+const POLL: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
 /// Longest part of a request, bytes.
 const MAX: usize = 4096;
 
@@ -58,12 +50,24 @@ pub struct Settings {
     pub client_id: String,
     /// What proves it; none for a public client.
     pub client_secret: Option<String>,
+    /// What is asked for beside `openid`.
+    pub scopes: Vec<String>,
     /// The claim that names a user here.
     pub username_claim: String,
-    /// The claim whose values give roles.
-    pub roles_claim: String,
-    /// Which value gives which role. Where there is none, roles are given here.
+    /// The claim that holds groups.
+    pub groups_claim: String,
+    /// Who has none of these groups is not let in; everybody is where there are none.
+    pub allow_groups: Vec<String>,
+    /// Which group gives which role. Where there is none, roles are given here.
     pub roles: Vec<(String, Role)>,
+    /// How long a login goes on at most.
+    pub lifetime: Duration,
+    /// Whether devices may log in.
+    pub devices: bool,
+    /// Origins whose pages may be returned to.
+    pub origins: Vec<String>,
+    /// Names under which pages of our own are; the controller adds its own.
+    pub own_names: Vec<String>,
 }
 
 /// Whom the provider vouches for.
@@ -81,58 +85,21 @@ pub(super) struct Person {
 #[derive(Clone)]
 pub struct Oidc {
     settings: Arc<Settings>,
-    https: Https,
-    known: Arc<Mutex<Option<Known>>>,
+    discovery: Arc<Discovery>,
+    places: Arc<Semaphore>,
 }
-
-/// When the provider told of itself what.
-type Known = (Instant, Arc<Provider>);
-
-/// What a provider says of itself, as far as it is used (OpenID Connect Discovery 1.0).
-#[derive(Deserialize)]
-struct Metadata {
-    issuer: String,
-    authorization_endpoint: String,
-    token_endpoint: String,
-    device_authorization_endpoint: Option<String>,
-    userinfo_endpoint: Option<String>,
-    jwks_uri: String,
-}
-
-struct Provider {
-    client: OidcClient,
-    keys: JwkSet,
-    /// Where it tells what it has left out of its tokens.
-    userinfo: Option<String>,
-}
-
-type OidcClient = Client<
-    BasicErrorResponse,
-    Answer,
-    BasicTokenIntrospectionResponse,
-    StandardRevocableToken,
-    BasicRevocationErrorResponse,
-    EndpointSet,
-    EndpointMaybeSet,
-    EndpointNotSet,
-    EndpointNotSet,
-    EndpointSet,
->;
-
-type Answer = StandardTokenResponse<IdToken, BasicTokenType>;
-
-/// What OpenID Connect adds to an answer of OAuth.
-#[derive(Debug, Deserialize, Serialize)]
-struct IdToken {
-    id_token: String,
-}
-
-impl ExtraTokenFields for IdToken {}
 
 /// A login with a device that has begun.
 pub(super) struct Device {
     provider: Arc<Provider>,
     pub(super) prompt: StandardDeviceAuthorizationResponse,
+}
+
+impl Device {
+    /// How long the prompt is good for.
+    pub(super) fn expires_in(&self) -> Duration {
+        self.prompt.expires_in().min(DEVICE)
+    }
 }
 
 impl Oidc {
@@ -143,8 +110,9 @@ impl Oidc {
             "the issuer {} is no https URL (http is for loopback only)",
             settings.issuer
         );
-        let https = Https::new()?;
-        Ok(Self { settings: Arc::new(settings), https, known: Arc::default() })
+        let settings = Arc::new(settings);
+        let discovery = Arc::new(Discovery::new(settings.clone(), Https::new()?));
+        Ok(Self { settings, discovery, places: Arc::new(Semaphore::new(AT_ONCE)) })
     }
 
     /// The issuer's URL.
@@ -152,10 +120,15 @@ impl Oidc {
         &self.settings.issuer
     }
 
-    /// Where a page sends its browser. Errors: BAD_FIELD, OIDC_UNAVAILABLE.
+    /// How long a login goes on at most.
+    pub(super) fn lifetime(&self) -> Duration {
+        self.settings.lifetime
+    }
+
+    /// Where a page sends its browser. Errors: BAD_FIELD, OIDC_UNAVAILABLE, TOO_MANY.
     pub(super) async fn authorization_url(
         &self,
-        redirect_uri: String,
+        redirect_uri: &str,
         state: String,
         code_challenge: &str,
     ) -> Result<String, Status> {
@@ -166,22 +139,22 @@ impl Oidc {
         if !is_sha256(code_challenge) {
             return Err(bad_field("code_challenge", "this is no SHA-256 in base64url"));
         }
-        let redirect_uri = redirect(redirect_uri)?;
-        let provider = self.provider(FRESH).await?;
+        let redirect_uri = self.settings.redirect(redirect_uri)?;
+        let (provider, _place) = self.provider(FRESH).await?;
         let request = provider.client.authorize_url(|| CsrfToken::new(state));
         let request = request
             .set_redirect_uri(redirect_uri)
-            .add_scopes(scopes())
+            .add_scopes(self.scopes())
             .add_extra_param("nonce", nonce(code_challenge))
             .add_extra_param("code_challenge", code_challenge)
             .add_extra_param("code_challenge_method", "S256");
         Ok(request.url().0.into())
     }
 
-    /// Who came back to a page with a code. Errors: BAD_FIELD, OIDC_REFUSED, OIDC_UNAVAILABLE.
+    /// Who came back to a page with a code. Errors: BAD_FIELD, OIDC_REFUSED, OIDC_UNAVAILABLE, TOO_MANY.
     pub(super) async fn by_code(
         &self,
-        redirect_uri: String,
+        redirect_uri: &str,
         code: String,
         code_verifier: String,
     ) -> Result<Person, Status> {
@@ -191,25 +164,37 @@ impl Oidc {
         if !(43..=128).contains(&code_verifier.len()) {
             return Err(bad_field("code_verifier", "a code verifier has 43 to 128 characters"));
         }
-        let redirect_uri = redirect(redirect_uri)?;
-        let provider = self.provider(FRESH).await?;
+        let redirect_uri = self.settings.redirect(redirect_uri)?;
+        let (provider, _place) = self.provider(FRESH).await?;
         let verifier = PkceCodeVerifier::new(code_verifier);
         let challenge = PkceCodeChallenge::from_code_verifier_sha256(&verifier);
         let request = provider.client.exchange_code(AuthorizationCode::new(code));
         let request = request.set_redirect_uri(redirect_uri).set_pkce_verifier(verifier);
         let answer = request.request_async(&self.sender()).await.map_err(refused)?;
-        self.person(provider, &answer, Some(nonce(challenge.as_str()))).await
+        self.person(&provider, &answer, Some(nonce(challenge.as_str()))).await
     }
 
-    /// Begins a login with a device. Errors: OIDC_OFF where the provider has none, OIDC_UNAVAILABLE.
+    /// Begins a login with a device. Errors: OIDC_OFF where there is none, OIDC_UNAVAILABLE, TOO_MANY.
     pub(super) async fn device(&self) -> Result<Device, Status> {
-        let provider = self.provider(FRESH).await?;
-        let request = provider.client.exchange_device_code().map_err(|_| {
-            let message = "the OpenID provider has no login for devices (RFC 8628)";
-            status(Code::FailedPrecondition, reason::OIDC_OFF, message, &[])
-        })?;
-        let request = request.add_scopes(scopes());
-        let prompt = request.request_async(&self.sender()).await.map_err(refused)?;
+        let off = |message| status(Code::FailedPrecondition, reason::OIDC_OFF, message, &[]);
+        if !self.settings.devices {
+            return Err(off("this controller lets no device log in; use a page, or a password"));
+        }
+        let (provider, _place) = self.provider(FRESH).await?;
+        let request = provider.client.exchange_device_code();
+        let request =
+            request.map_err(|_| off("the OpenID provider has no login for devices (RFC 8628)"));
+        let mut request = request?.add_scopes(self.scopes());
+        let is_in_header = matches!(provider.client.auth_type(), AuthType::BasicAuth);
+        if self.settings.client_secret.is_some() && is_in_header {
+            // RFC 8628 wants it in the body; oauth2 has put it into the header only.
+            request = request.add_extra_param("client_id", self.settings.client_id.clone());
+        }
+        let prompt: StandardDeviceAuthorizationResponse =
+            request.request_async(&self.sender()).await.map_err(refused)?;
+        if prompt.interval() > DEVICE {
+            return Err(unavailable("it wants a device to ask too seldom"));
+        }
         Ok(Device { prompt, provider })
     }
 
@@ -217,13 +202,14 @@ impl Oidc {
     /// OIDC_UNAVAILABLE.
     pub(super) async fn by_device(&self, device: &Device) -> Result<Person, Status> {
         let request = device.provider.client.exchange_device_access_token(&device.prompt);
-        let answer = request.request_async(&self.sender(), tokio::time::sleep, None).await;
-        self.person(device.provider.clone(), &answer.map_err(refused)?, None).await
+        let pause = |wait: Duration| tokio::time::sleep(wait.clamp(POLL[0], POLL[1]));
+        let answer = request.request_async(&self.sender(), pause, Some(device.expires_in())).await;
+        self.person(&device.provider, &answer.map_err(refused)?, None).await
     }
 
     async fn person(
         &self,
-        provider: Arc<Provider>,
+        provider: &Provider,
         answer: &Answer,
         nonce: Option<String>,
     ) -> Result<Person, Status> {
@@ -232,12 +218,15 @@ impl Oidc {
         let read = |keys| id_token::read(token, keys, issuer, client_id, nonce.as_deref());
         let claims = match read(&provider.keys) {
             // The provider may have changed its keys.
-            Err(id_token::Problem::UnknownKey) => read(&self.provider(AGAIN).await?.keys),
+            Err(id_token::Problem::UnknownKey) => {
+                let newer = self.discovery.provider(AGAIN).await;
+                read(&newer.map_err(|why| unavailable(&why))?.keys)
+            }
             read => read,
         };
         let mut claims = claims.map_err(|problem| refusal(&problem.to_string()))?;
         if let Some(url) = &provider.userinfo {
-            let told = self.get(url, Some(answer.access_token().secret())).await;
+            let told = self.discovery.get(url, Some(answer.access_token().secret())).await;
             let told: Map<String, Value> = told.map_err(|why| unavailable(&why))?;
             if told.get("sub").and_then(Value::as_str) != Some(&claims.sub) {
                 return Err(refusal("what it tells of him is of somebody else"));
@@ -247,63 +236,28 @@ impl Oidc {
         self.settings.person(&claims).map_err(|why| refusal(&why))
     }
 
-    /// What the provider says of itself, no older than this.
-    async fn provider(&self, age: Duration) -> Result<Arc<Provider>, Status> {
-        let mut known = self.known.lock().await;
-        if let Some((asked, provider)) = &*known
-            && asked.elapsed() < age
-        {
-            return Ok(provider.clone());
-        }
-        let provider = Arc::new(self.discover().await.map_err(|why| unavailable(&why))?);
-        *known = Some((Instant::now(), provider.clone()));
-        Ok(provider)
+    /// The provider as it was at most so long ago, and a place among those who ask it.
+    async fn provider(
+        &self,
+        age: Duration,
+    ) -> Result<(Arc<Provider>, OwnedSemaphorePermit), Status> {
+        let place = self.places.clone().try_acquire_owned().map_err(|_| {
+            let message = "too many logins at once; try again in a moment";
+            status(Code::ResourceExhausted, reason::TOO_MANY, message, &[])
+        })?;
+        let provider = self.discovery.provider(age).await.map_err(|why| unavailable(&why))?;
+        Ok((provider, place))
     }
 
-    async fn discover(&self) -> Result<Provider, String> {
-        let Settings { issuer, client_id, client_secret, .. } = &*self.settings;
-        let at = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
-        let found: Metadata = self.get(&at, None).await?;
-        if found.issuer != *issuer {
-            return Err(format!("it calls itself {:?}, not {issuer:?}", found.issuer));
-        }
-        let device = found.device_authorization_endpoint;
-        let endpoints = [&found.authorization_endpoint, &found.token_endpoint, &found.jwks_uri];
-        let others = device.iter().chain(&found.userinfo_endpoint);
-        if let Some(bad) = endpoints.into_iter().chain(others).find(|url| !is_safe(url)) {
-            return Err(format!("{bad:?} is no https URL"));
-        }
-        let keys = self.get(&found.jwks_uri, None).await?;
-        let bad = |error: oauth2::url::ParseError| error.to_string();
-        let mut client = Client::new(ClientId::new(client_id.clone()))
-            .set_auth_uri(AuthUrl::new(found.authorization_endpoint).map_err(bad)?)
-            .set_token_uri(TokenUrl::new(found.token_endpoint).map_err(bad)?)
-            .set_device_authorization_url_option(
-                device.map(DeviceAuthorizationUrl::new).transpose().map_err(bad)?,
-            );
-        if let Some(secret) = client_secret {
-            client = client.set_client_secret(ClientSecret::new(secret.clone()));
-        }
-        Ok(Provider { client, keys, userinfo: found.userinfo_endpoint })
-    }
-
-    async fn get<T: DeserializeOwned>(&self, url: &str, bearer: Option<&str>) -> Result<T, String> {
-        let mut request = Request::get(url).header(header::ACCEPT, "application/json");
-        if let Some(token) = bearer {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
-        }
-        let request = request.body("");
-        let answer = self.https.send(request.map_err(|e| e.to_string())?).await;
-        let answer = answer.map_err(|error| error.to_string())?;
-        if !answer.status().is_success() {
-            return Err(format!("{url}: HTTP {}", answer.status()));
-        }
-        serde_json::from_slice(answer.body()).map_err(|error| format!("{url}: {error}"))
+    /// What a login asks for.
+    fn scopes(&self) -> impl Iterator<Item = Scope> {
+        let others = self.settings.scopes.iter().cloned();
+        std::iter::once("openid".to_owned()).chain(others).map(Scope::new)
     }
 
     /// The way to the provider, as oauth2 wants it.
     fn sender(&self) -> impl Fn(HttpRequest) -> BoxFuture<'static, Result<HttpResponse, NoAnswer>> {
-        let https = self.https.clone();
+        let https = self.discovery.https.clone();
         move |request| {
             let https = https.clone();
             Box::pin(async move { Ok(https.send(request).await?.map(Into::into)) })
@@ -319,32 +273,46 @@ impl Settings {
             let claim = &self.username_claim;
             format!("the provider sends no claim {claim:?}; --oidc-username-claim names another")
         })?;
-        let is_verified = claims.others.get("email_verified") != Some(&Value::Bool(false));
+        let is_verified = match claims.others.get("email_verified") {
+            None | Some(Value::Bool(true)) => true,
+            Some(Value::String(text)) => text == "true",
+            Some(_) => false,
+        };
         if self.username_claim == "email" && !is_verified {
             return Err(format!("the provider has not verified that {named:?} is his address"));
         }
         let username = named.to_lowercase();
         names::user_name(&username).map_err(|_| format!("{named:?} is no name for a user here"))?;
-        let values = match claims.others.get(&self.roles_claim) {
-            Some(Value::Array(values)) => values.as_slice(),
-            Some(value) => std::slice::from_ref(value),
+        let groups = match claims.others.get(&self.groups_claim) {
+            Some(Value::Array(groups)) => groups.as_slice(),
+            Some(group) => std::slice::from_ref(group),
             None => &[],
         };
-        let has = |value: &str| values.iter().any(|of| of.as_str() == Some(value));
-        let given = self.roles.iter().filter(|(value, _)| has(value)).map(|(_, role)| *role).max();
+        let has = |group: &String| groups.iter().any(|of| of.as_str() == Some(group));
+        if !self.allow_groups.is_empty() && !self.allow_groups.iter().any(has) {
+            return Err(format!("{named:?} is in none of the groups that are let in"));
+        }
+        let given = self.roles.iter().filter(|(group, _)| has(group)).map(|(_, role)| *role).max();
         let role = (!self.roles.is_empty()).then(|| given.unwrap_or(Role::None));
         Ok(Person { subject: format!("{} {}", self.issuer, claims.sub), username, role })
     }
-}
 
-/// What a login asks for; a provider passes over what it does not know.
-fn scopes() -> impl Iterator<Item = Scope> {
-    ["openid", "profile", "email"].into_iter().map(|scope| Scope::new(scope.to_owned()))
-}
-
-fn redirect(uri: String) -> Result<Cow<'static, RedirectUrl>, Status> {
-    let good = if uri.len() <= MAX { RedirectUrl::new(uri).ok() } else { None };
-    good.map(Cow::Owned).ok_or_else(|| bad_field("redirect_uri", "this is no URL"))
+    /// A page that may be returned to: of our own, or of an origin that is allowed. Errors: BAD_FIELD.
+    fn redirect(&self, uri: &str) -> Result<Cow<'static, RedirectUrl>, Status> {
+        let may_be = || {
+            let parsed: Uri = uri.parse().ok().filter(|_| uri.len() <= MAX && is_safe(uri))?;
+            let (scheme, authority) = (parsed.scheme_str()?, parsed.authority()?);
+            let origin = format!("{scheme}://{authority}").to_lowercase();
+            let is = |allowed: &String| allowed.trim_end_matches('/').to_lowercase() == origin;
+            let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+            let own = self.own_names.iter().any(|name| name.eq_ignore_ascii_case(host));
+            (own || self.origins.iter().any(is)).then(|| RedirectUrl::new(uri.to_owned()).ok())?
+        };
+        may_be().map(Cow::Owned).ok_or_else(|| {
+            let message = "this is no page of ours, nor of an origin that --allow-origin allows";
+            bad_field("redirect_uri", message)
+        })
+    }
 }
 
 /// Ties a token to the login that it was asked for.
@@ -359,7 +327,6 @@ fn refusal(why: &str) -> Status {
 }
 
 fn unavailable(why: &str) -> Status {
-    tracing::warn!(why, "the OpenID provider cannot be asked");
     let message = format!("the OpenID provider cannot be asked: {why}");
     status(Code::Unavailable, reason::OIDC_UNAVAILABLE, message, &[])
 }
@@ -385,8 +352,14 @@ mod tests {
             issuer: "https://id.example".to_owned(),
             client_id: "dockctl".to_owned(),
             client_secret: None,
+            scopes: Vec::new(),
             username_claim: "preferred_username".to_owned(),
-            roles_claim: "groups".to_owned(),
+            groups_claim: "groups".to_owned(),
+            allow_groups: Vec::new(),
+            lifetime: Duration::from_secs(60),
+            devices: true,
+            origins: vec!["https://Ops.example:8443/".to_owned()],
+            own_names: vec!["c".to_owned(), "::1".to_owned()],
             roles: vec![("ops".to_owned(), Role::Operator), ("root".to_owned(), Role::Admin)],
         }
     }
@@ -422,8 +395,47 @@ mod tests {
         assert!(refused(json!({"preferred_username": "a b"})).contains("no name"));
         let email = Settings { username_claim: "email".to_owned(), ..settings() };
         let of = |others| email.person(&claims(others));
-        assert!(of(json!({"email": "a@x", "email_verified": false})).is_err());
+        for not in [json!(false), json!("false"), json!(1), Value::Null] {
+            assert!(of(json!({"email": "a@x", "email_verified": not})).is_err());
+        }
         assert_eq!(of(json!({"email": "a@x"})).unwrap().username, "a@x");
+    }
+
+    #[test]
+    fn who_is_in_none_of_the_groups_stays_outside() {
+        let only = Settings { allow_groups: vec!["ops".to_owned()], ..settings() };
+        let of =
+            |groups| only.person(&claims(json!({"preferred_username": "a", "groups": groups})));
+        assert!(of(json!(["x", "ops"])).is_ok());
+        for outside in [json!(["x"]), json!([]), Value::Null, json!("root")] {
+            assert!(of(outside).unwrap_err().contains("none of the groups"));
+        }
+    }
+
+    #[test]
+    fn only_our_pages_and_allowed_ones_are_returned_to() {
+        for good in [
+            "https://c/docs",
+            "https://C:7443/docs",
+            "https://ops.example:8443/x",
+            "https://[::1]:1/",
+        ] {
+            settings().redirect(good).unwrap();
+        }
+        let long = format!("https://c/{}", "x".repeat(MAX));
+        for bad in [
+            "https://ops.example/x",
+            "https://evil.example/docs",
+            "https://c.evil.example/docs",
+            "http://c/docs",
+            "https://c@evil.example/",
+            "javascript:alert(1)",
+            "/docs",
+            "",
+            &long,
+        ] {
+            assert!(settings().redirect(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]
@@ -439,14 +451,14 @@ mod tests {
         let (page, state) = ("https://c/docs", "s".repeat(16));
         let challenge = URL_SAFE_NO_PAD.encode([7; 32]);
         let start = async |page: &str, state: &str, challenge: &str| {
-            let url = oidc.authorization_url(page.to_owned(), state.to_owned(), challenge).await;
+            let url = oidc.authorization_url(page, state.to_owned(), challenge).await;
             reason_of(&url.unwrap_err()).unwrap()
         };
         assert_eq!(start(page, "short", &challenge).await, "BAD_FIELD");
         assert_eq!(start(page, &state, "plain").await, "BAD_FIELD");
         assert_eq!(start(page, &state, &challenge).await, "OIDC_UNAVAILABLE", "nobody is there");
         let finish = async |code: &str, verifier: &str| {
-            let person = oidc.by_code(page.to_owned(), code.to_owned(), verifier.to_owned()).await;
+            let person = oidc.by_code(page, code.to_owned(), verifier.to_owned()).await;
             reason_of(&person.unwrap_err()).unwrap()
         };
         assert_eq!(finish("", &"v".repeat(43)).await, "BAD_FIELD");

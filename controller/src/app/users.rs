@@ -63,7 +63,8 @@ impl UserService for Users {
         };
         let hash = self.auth.hash("password", request.password).await?;
         let user = self.auth.new_user(&request.username, hash, role);
-        self.store.create_user(user.clone()).await?;
+        let created = self.store.create_user(user.clone()).await;
+        created.map_err(|error| error.or_taken("a user", &user.name))?;
         Ok(Response::new(CreateUserResponse { user: Some(message(user)) }))
     }
 
@@ -93,9 +94,14 @@ impl UserService for Users {
     ) -> Result<Response<ResetPasswordResponse>, Status> {
         principal(&request)?.in_person()?;
         let ResetPasswordRequest { username, password } = request.into_inner();
-        let id = self.named(&username).await?.id;
+        let UserRecord { id, oidc_subject, .. } = self.named(&username).await?;
+        if oidc_subject.is_some() {
+            let message = "this user logs in with the OpenID provider and has no password";
+            return Err(bad_field("username", message));
+        }
         let hash = self.auth.hash("password", password).await?;
         self.changed(self.store.end_logins(&id, Some(hash), None).await?);
+        self.auth.has_new_password(&username);
         Ok(Response::new(ResetPasswordResponse {}))
     }
 

@@ -24,7 +24,7 @@ use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use x509_parser::{extensions::GeneralName, prelude::*};
 
-use super::{certificate_of, challenges::Challenges};
+use super::{certified, challenges::Challenges};
 use crate::{https::Https, store::file};
 
 /// Let's Encrypt.
@@ -85,8 +85,14 @@ impl Acme {
             challenges: Arc::default(),
             served,
         };
-        if acme.path.exists() {
-            acme.served.replace(certificate_of(&acme.path, &acme.path)?);
+        if let Some(pem) = file::read_optional(&acme.path)? {
+            match certified(&pem, &pem) {
+                Ok(certified) => acme.served.replace(certified),
+                Err(error) => {
+                    let path = acme.path.display();
+                    tracing::warn!("{path} is damaged and will be replaced: {error:#}");
+                }
+            }
         }
         Ok(acme)
     }
@@ -95,17 +101,17 @@ impl Acme {
     pub async fn keep_renewed(self) {
         let mut again = AGAIN;
         loop {
-            let left = self.left().unwrap_or_else(|why| {
-                tracing::info!("a certificate is needed: {why:#}");
-                Duration::ZERO
-            });
-            if !left.is_zero() {
-                tokio::time::sleep(left.min(LOOK)).await;
-                continue;
+            match self.left() {
+                Ok(left) if !left.is_zero() => {
+                    tokio::time::sleep(left.min(LOOK)).await;
+                    continue;
+                }
+                Ok(_) => tracing::info!("the certificate is to be renewed"),
+                Err(why) => tracing::info!("a certificate is needed: {why:#}"),
             }
             let obtained = self.obtain().await;
             self.challenges.clear();
-            match obtained {
+            match obtained.and_then(|()| self.is_good()) {
                 Ok(()) => again = AGAIN,
                 Err(error) => {
                     let wait = again.as_secs();
@@ -120,13 +126,24 @@ impl Acme {
         }
     }
 
+    /// Whether the certificate that was given will do: it is not asked for another at once.
+    fn is_good(&self) -> anyhow::Result<()> {
+        let left = self.left().context("what it gave is not what was asked for")?;
+        anyhow::ensure!(
+            !left.is_zero(),
+            "what it gave is to be renewed already: is the clock right?"
+        );
+        Ok(())
+    }
+
     /// How long the certificate need not be renewed. Errors: why there is none that may be shown.
     fn left(&self) -> anyhow::Result<Duration> {
         let pem = file::read_optional(&self.path)?.context("there is none yet")?;
-        let der = CertificateDer::from_pem_slice(&pem).context("it cannot be read")?;
+        certified(&pem, &pem)?;
+        let der = CertificateDer::from_pem_slice(&pem)?;
         let (_, certificate) = X509Certificate::from_der(&der).context("it cannot be read")?;
         let wanted: BTreeSet<_> = self.settings.domains.iter().map(String::as_str).collect();
-        anyhow::ensure!(names(&certificate) == wanted, "it is for other names");
+        anyhow::ensure!(wanted.is_subset(&names(&certificate)), "it is for other names");
         let seconds = |time: ASN1Time| u64::try_from(time.timestamp()).unwrap_or_default();
         let validity = certificate.validity();
         let (begins, ends) = (seconds(validity.not_before), seconds(validity.not_after));
@@ -138,7 +155,13 @@ impl Acme {
     async fn obtain(&self) -> anyhow::Result<()> {
         let account = self.account().await?;
         let names = self.settings.domains.iter().cloned().map(Identifier::Dns).collect::<Vec<_>>();
-        let mut order = account.new_order(&NewOrder::new(&names)).await?;
+        let mut order = match account.new_order(&NewOrder::new(&names)).await {
+            Err(instant_acme::Error::Api(problem)) if is_forgotten(&problem) => {
+                std::fs::remove_file(&self.account)?;
+                anyhow::bail!("it has forgotten our account; the next try makes another");
+            }
+            order => order?,
+        };
         self.answer_challenges(&mut order).await?;
         let looked = order.poll_ready(&PATIENCE).await;
         if !matches!(looked, Ok(OrderStatus::Ready)) {
@@ -151,8 +174,10 @@ impl Acme {
         order.finalize_csr(request.serialize_request(&key)?.der()).await?;
         let chain = order.poll_certificate(&PATIENCE).await?;
         let pem = format!("{}\n{}", chain.trim_end(), key.serialize_pem());
-        file::write(&self.path, pem.as_bytes(), file::PRIVATE)?;
-        self.served.replace(certificate_of(&self.path, &self.path)?);
+        // Shown first: a disk that is full does not take it away.
+        self.served.replace(certified(pem.as_bytes(), pem.as_bytes())?);
+        let written = file::write(&self.path, pem.as_bytes(), file::PRIVATE);
+        written.with_context(|| format!("cannot write {}", self.path.display()))?;
         tracing::info!(domains = self.settings.domains.join(" "), "has a new certificate");
         Ok(())
     }
@@ -204,6 +229,10 @@ impl Acme {
         file::write(&self.account, &serde_json::to_vec(&credentials)?, file::PRIVATE)?;
         Ok(account)
     }
+}
+
+fn is_forgotten(problem: &instant_acme::Problem) -> bool {
+    problem.r#type.as_deref().is_some_and(|of| of.ends_with(":accountDoesNotExist"))
 }
 
 /// The DNS names of a certificate.

@@ -5,8 +5,10 @@ use std::{
     collections::HashMap,
     convert::Infallible,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
+use dockctl_link::controller::listener::Peer;
 use http::{Request, Response, StatusCode};
 use rcgen::{CertificateParams, CustomExtension, KeyPair};
 use rustls::{
@@ -19,6 +21,8 @@ use tonic::body::Body;
 
 /// The protocol of such handshakes.
 pub const ACME_TLS: &[u8] = b"acme-tls/1";
+/// How long a connection may go on that has asked once.
+const LONG_ENOUGH: Duration = Duration::from_secs(5);
 /// Where such texts are.
 const PATH: &str = "/.well-known/acme-challenge/";
 
@@ -60,11 +64,17 @@ impl Challenges {
         *self.shown() = Shown::default();
     }
 
-    /// Answers a request of the authority's.
+    /// Answers a request of the authority's, which has its connection for a short while only.
     pub async fn serve<B>(
         self: Arc<Self>,
         request: Request<B>,
     ) -> Result<Response<Body>, Infallible> {
+        if let Some(peer) = request.extensions().get::<Arc<Peer>>().cloned() {
+            tokio::spawn(async move {
+                tokio::time::sleep(LONG_ENOUGH).await;
+                peer.cut.cancel();
+            });
+        }
         let token = request.uri().path().strip_prefix(PATH);
         let text = token.and_then(|token| self.shown().texts.get(token).cloned());
         let mut response = Response::new(Body::empty());

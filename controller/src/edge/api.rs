@@ -257,8 +257,9 @@ impl Api {
         client: Option<IpAddr>,
     ) -> Result<Response<Body>, Status> {
         name(&mut deed, method, &opening);
-        let login = (method.policy.rate_class() == RateClass::Auth && method.policy.is_public)
-            .then(|| (deed.target.clone(), client));
+        // Where no account is named there is none to guess the password of.
+        let is_login = method.policy.rate_class() == RateClass::Auth && method.policy.is_public;
+        let login = (is_login && !deed.target.is_empty()).then(|| (deed.target.clone(), client));
         if let Some((account, client)) = &login {
             self.limits.account(account, *client)?;
         }
@@ -270,8 +271,11 @@ impl Api {
             if let (Some((account, client)), 0) = (login, end.code) {
                 this.limits.logged_in(account, client);
             }
-            if let Some(LoggedIn(who)) = response.extensions().get() {
-                deed.principal = who.get().cloned().unwrap_or_default();
+            if let Some(login) = response.extensions().get::<LoggedIn>().and_then(LoggedIn::told) {
+                deed.principal.clone_from(&login.who);
+                if !login.what.is_empty() {
+                    deed.target.clone_from(&login.what);
+                }
             }
             this.audit.done(deed, &end).await;
             Ok(response)
@@ -317,8 +321,8 @@ fn ended(
     let response = response.inspect_err(|status| begun.end(&framing::end_of(status)))?;
     let login: Option<LoggedIn> = response.extensions().get().cloned();
     let told = move |end: &End| {
-        if let Some(who) = login.as_ref().and_then(|LoggedIn(who)| who.get()) {
-            begun.by(who);
+        if let Some(login) = login.as_ref().and_then(LoggedIn::told) {
+            begun.by(login);
         }
         begun.end(end);
     };

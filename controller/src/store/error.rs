@@ -34,6 +34,17 @@ impl StoreError {
         }
     }
 
+    /// The status of a name that is taken; every other error's is its own.
+    pub fn or_taken(self, noun: &str, name: &str) -> Status {
+        match self {
+            Self::Conflict { .. } => {
+                let message = format!("there is {noun} called {name:?} already");
+                status(Code::AlreadyExists, reason::NAME_TAKEN, message, &[("name", name)])
+            }
+            other => other.into(),
+        }
+    }
+
     /// What was looked up, where it need not be there.
     pub fn optional<T>(looked: Result<T, Self>) -> Result<Option<T>, Self> {
         match looked {

@@ -111,6 +111,8 @@ pub struct RefreshTokenRecord {
     pub user_id: String,
     /// Unix milliseconds.
     pub expires_at: i64,
+    /// When the login ends however often it is used, unix milliseconds.
+    pub ends_at: Option<i64>,
 }
 
 /// What became of an attempt to rotate a refresh token.
@@ -124,6 +126,8 @@ pub enum Rotation {
         login_version: i64,
         /// The login that it belongs to.
         family: String,
+        /// When the new token ends, unix milliseconds: as asked for, or before, with its login.
+        expires_at: i64,
     },
     /// The old token was used before, so two parties hold it: its whole family is dead now.
     Reused {
@@ -290,8 +294,8 @@ pub trait Store: Send + Sync + 'static {
     /// Removes a user, his logins, grants and API tokens. [`StoreError::NotFound`] if there is none,
     /// [`StoreError::LastAdmin`] for the last admin.
     async fn delete_user(&self, id: &str) -> Result<(), StoreError>;
-    /// Adds a grant. [`StoreError::NotFound`] if there is no such user, [`StoreError::Conflict`] if he has
-    /// it already.
+    /// Adds a grant; one of the same role and selector that he has already stays as it is.
+    /// [`StoreError::NotFound`] if there is no such user.
     async fn create_grant(
         &self,
         user_id: &str,

@@ -68,6 +68,7 @@ fn refresh(secret: &str, family: &str, user: &str) -> RefreshTokenRecord {
         family: family.to_owned(),
         user_id: format!("id-{user}"),
         expires_at: NOW + 30 * DAY,
+        ends_at: None,
     }
 }
 
@@ -148,9 +149,21 @@ async fn refresh_tokens_rotate(store: &dyn Store) {
             user_id: "id-ada".to_owned(),
             login_version: 1,
             family: "f".to_owned(),
+            expires_at: NOW + DAY,
         };
         assert_eq!(rotation, expected);
     }
+    // A login that has an end has it however often it is used.
+    let short = RefreshTokenRecord { ends_at: Some(NOW + 5), ..refresh("s0", "s", "ada") };
+    store.create_refresh_token(short, 1, NOW).await.unwrap();
+    let rotate = async |old: &str, new: &str, now| {
+        store.rotate_refresh_token(&hash(old), &hash(new), now + DAY, now).await.unwrap()
+    };
+    for (old, new) in [("s0", "s1"), ("s1", "s2")] {
+        let rotated = rotate(old, new, NOW + 4).await;
+        assert!(matches!(rotated, Rotation::Rotated { expires_at, .. } if expires_at == NOW + 5));
+    }
+    assert_eq!(rotate("s2", "s3", NOW + 5).await, Rotation::Expired);
     let rotation = store.rotate_refresh_token(&hash("x"), &hash("y"), NOW + DAY, NOW).await;
     assert_eq!(rotation.unwrap(), Rotation::Unknown);
 }

@@ -36,7 +36,7 @@ pub(crate) enum Context {
         #[arg(value_name = "CONTEXT")]
         name: String,
     },
-    /// Forget a login; it does not end at the controller, as `logout` does.
+    /// Forget a login; it does not end at the controller, as it does by `logout`.
     Rm {
         /// Its name, as `context ls` shows it.
         #[arg(value_name = "CONTEXT")]

@@ -84,7 +84,8 @@ async fn with_password(
 async fn with_device(ctx: &Ctx, channel: Channel) -> Result<(Tokens, User)> {
     let mut auth = AuthServiceClient::new(channel);
     let call = auth.login_with_device(LoginWithDeviceRequest {});
-    let mut steps = ctx.wait("asking the OpenID provider", call).await?.into_inner();
+    let call = session::within(ctx.session.patience(PATIENCE), call);
+    let mut steps = ctx.wait("asking the OpenID provider", call).await?;
     let Some(DevicePrompt { verification_uri, user_code, verification_uri_complete, .. }) =
         steps.message().await?.and_then(|step| step.prompt)
     else {
@@ -106,7 +107,7 @@ pub(crate) async fn logout(ctx: &Ctx, everywhere: bool) -> Result<()> {
         ctx.term.notice("not logged in");
         return Ok(());
     };
-    keyring::fill(&mut login)?;
+    let locked = keyring::fill(&mut login).err();
     if everywhere {
         // Not forgotten here unless it has worked: the others go on otherwise.
         let call = ctx.session.ask(|channel| async move {
@@ -118,7 +119,10 @@ pub(crate) async fn logout(ctx: &Ctx, everywhere: bool) -> Result<()> {
         let request = LogoutRequest { refresh_token: login.refresh_token.clone() };
         async move { AuthServiceClient::new(channel).logout(request).await }
     });
-    let ended = ctx.wait("logging out", call).await;
+    let ended = match locked {
+        Some(error) => Err(error),
+        None => ctx.wait("logging out", call).await.map(drop),
+    };
     let path = ctx.session.path()?;
     let _lock = config::lock(path).await?;
     // URL and trust stay, so that the next login needs no fingerprint.
@@ -132,7 +136,7 @@ pub(crate) async fn logout(ctx: &Ctx, everywhere: bool) -> Result<()> {
     config::write(path, Some(&forgotten))?;
     keyring::forget(&login);
     match ended {
-        Err(error) if error.is_transient() => ctx.term.notice(
+        Err(error) if error.is_transient() || !error.has_a_reason() => ctx.term.notice(
             "logged out here; the controller could not be told, so its side of the login ends by itself \
              within 30 days",
         ),

@@ -1,6 +1,6 @@
 //! Logins of people whom the OpenID provider vouches for, and the users that are made of them.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use dockctl_api::{
     error::{reason, status},
@@ -19,6 +19,14 @@ use crate::{
     store::{StoreError, UserRecord},
 };
 
+/// A login of a person of the provider.
+pub(super) struct External {
+    pub(super) tokens: Tokens,
+    pub(super) user: User,
+    /// Who he is there, and what became of him here.
+    pub(super) what: String,
+}
+
 impl Auth {
     /// The provider. Errors: OIDC_OFF.
     pub(super) fn oidc(&self) -> Result<&Oidc, Status> {
@@ -28,17 +36,29 @@ impl Auth {
         })
     }
 
-    /// Logs in whom the provider vouches for. Errors: NAME_TAKEN where another user is called so.
-    pub(super) async fn by_person(&self, person: Person) -> Result<(Tokens, User), Status> {
+    /// Logs in whom the provider vouches for, for so long. Errors: NAME_TAKEN where another user is called so.
+    pub(super) async fn by_person(
+        &self,
+        person: Person,
+        lifetime: Duration,
+    ) -> Result<External, Status> {
+        let mut what = format!("oidc_subject={:?}", person.subject);
         let role = person.role;
         let user = match self.known_person(&person.subject).await? {
             Some(user) => user,
-            None => self.new_person(person).await?,
+            None => {
+                what.push_str(" new");
+                self.new_person(person).await?
+            }
         };
+        let before = user.role;
         let user = self.with_role(user, role).await?;
-        let tokens = self.begin(&user).await?;
-        tracing::info!(user = user.name, "logged in with the OpenID provider");
-        Ok((tokens, users::message(user)))
+        if user.role != before {
+            what.push_str(&format!(" role={}", user.role.as_str_name()));
+        }
+        let tokens = self.begin(&user, Some(lifetime)).await?;
+        tracing::info!(user = user.name, what, "logged in with the OpenID provider");
+        Ok(External { tokens, user: users::message(user), what })
     }
 
     /// Logs in who says yes in a browser elsewhere: the prompt first, the tokens at the end.
@@ -55,14 +75,15 @@ impl Auth {
                 .verification_uri_complete()
                 .map(|uri| uri.secret().clone())
                 .unwrap_or_default(),
-            expires_at: Some((SystemTime::now() + shown.expires_in()).into()),
+            expires_at: Some((SystemTime::now() + device.expires_in()).into()),
         };
         let first = LoginWithDeviceResponse { prompt: Some(prompt), ..Default::default() };
         let login = LoggedIn::default();
         let who = login.clone();
         let last = async move {
-            let (tokens, user) = auth.by_person(oidc.by_device(&device).await?).await?;
-            let _ = login.0.set(user.name.clone());
+            let person = oidc.by_device(&device).await?;
+            let External { tokens, user, what } = auth.by_person(person, oidc.lifetime()).await?;
+            login.tell(user.name.clone(), what);
             Ok(LoginWithDeviceResponse { prompt: None, tokens: Some(tokens), user: Some(user) })
         };
         let steps = stream::iter([Ok(first)]).chain(stream::once(last));
@@ -83,10 +104,7 @@ impl Auth {
             ..self.new_user(&username, no_password, Role::None)
         };
         match self.shared.store.create_user(user.clone()).await {
-            Ok(()) => {
-                tracing::info!(user = user.name, subject, "made a user of a person at the provider");
-                Ok(user)
-            }
+            Ok(()) => Ok(user),
             // He logged in twice at once, or somebody else has his name.
             Err(StoreError::Conflict { .. }) => self.known_person(&subject).await?.ok_or_else(|| {
                 let message = format!(
@@ -104,11 +122,6 @@ impl Auth {
         let Some(role) = role.filter(|role| *role != user.role) else { return Ok(user) };
         match self.shared.store.update_user_role(&user.id, role).await {
             Ok(user) => {
-                tracing::info!(
-                    user = user.name,
-                    role = role.word(),
-                    "has another role at the provider"
-                );
                 self.rights_changed();
                 Ok(user)
             }

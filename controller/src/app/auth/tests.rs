@@ -226,6 +226,24 @@ async fn a_new_password_ends_all_logins_at_once() {
 }
 
 #[tokio::test]
+async fn the_file_with_the_first_password_goes_with_it() {
+    let fixture = Fixture::new().await;
+    let auth = fixture.open(None).await.unwrap();
+    let file = fixture.directory.path().join("initial-admin-password");
+    let first = std::fs::read_to_string(&file).unwrap().trim_end().to_owned();
+    let tokens = login(&auth, "admin", &first).await.unwrap().tokens.unwrap();
+    let principal = auth.authenticate(&tokens.access_token).await.unwrap();
+    let change = |old_password: &str| ChangePasswordRequest {
+        old_password: old_password.to_owned(),
+        new_password: "new password".to_owned(),
+    };
+    let wrong = auth.change_password(called(change("nonsense"), &principal)).await.unwrap_err();
+    assert!(wrong.message().contains("old password") && file.exists(), "{wrong}");
+    auth.change_password(called(change(&first), &principal)).await.unwrap();
+    assert!(!file.exists());
+}
+
+#[tokio::test]
 async fn strangers_make_users_only_with_good_names_and_where_they_may() {
     let fixture = Fixture::new().await;
     let auth = fixture.open(Some(PASSWORD)).await.unwrap();

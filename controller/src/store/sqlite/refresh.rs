@@ -26,12 +26,14 @@ pub(super) async fn create(
 
 async fn insert(c: &mut SqliteConnection, token: RefreshTokenRecord) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO refresh_tokens (hash, family, user_id, expires_at) VALUES (?, ?, ?, ?)",
+        "INSERT INTO refresh_tokens (hash, family, user_id, expires_at, ends_at) \
+         VALUES (?, ?, ?, ?, ?)",
     )
     .bind(token.hash)
     .bind(token.family)
     .bind(token.user_id)
     .bind(token.expires_at)
+    .bind(token.ends_at)
     .execute(c)
     .await
     .map_err(failed)?;
@@ -57,6 +59,8 @@ pub(super) async fn rotate(
     let used: Option<i64> = row.try_get("used_at").map_err(failed)?;
     let revoked: Option<i64> = row.try_get("revoked_at").map_err(failed)?;
     let old_expires_at: i64 = row.try_get("expires_at").map_err(failed)?;
+    let ends_at: Option<i64> = row.try_get("ends_at").map_err(failed)?;
+    let expires_at = expires_at.min(ends_at.unwrap_or(i64::MAX));
 
     if used.is_some() || revoked.is_some() {
         sqlx::query(
@@ -83,9 +87,10 @@ pub(super) async fn rotate(
         family: family.clone(),
         user_id: user_id.clone(),
         expires_at,
+        ends_at,
     };
     insert(c, token).await?;
-    Ok(Rotation::Rotated { user_id, login_version, family })
+    Ok(Rotation::Rotated { user_id, login_version, family, expires_at })
 }
 
 pub(super) async fn end_family(

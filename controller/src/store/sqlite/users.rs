@@ -123,7 +123,7 @@ pub(super) async fn create_grant(
 ) -> Result<UserRecord, StoreError> {
     let user = by_id(c, &user_id).await?;
     if user.grants.iter().any(|g| g.role == grant.role && g.selector == grant.selector) {
-        return Err(StoreError::Conflict { what: "role and selector" });
+        return Ok(user);
     }
     sqlx::query(
         "INSERT INTO grants (id, user_id, role, selector, created_at, created_by) \
