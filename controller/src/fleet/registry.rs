@@ -12,11 +12,15 @@ use bytes::Bytes;
 use dockctl_api::{
     error::{self, reason, status},
     link::v1::goodbye::Reason,
-    v1::{Agent, AgentStanding, AgentState, AgentView, Event, Notice, StreamEventsResponse},
+    v1::{Agent, AgentStanding, AgentState, Event, Notice, StreamEventsResponse},
 };
 use dockctl_link::{controller::Session, framing, liveness::State};
 use tokio::sync::broadcast;
 use tonic::{Code, Status};
+
+mod visited;
+
+pub use visited::Visited;
 
 use super::inventory::View;
 use crate::{
@@ -509,42 +513,6 @@ impl Registry {
                 return;
             }
         }
-    }
-}
-
-/// One agent, as [`Registry::visit`] shows it.
-pub struct Visited<'f>(&'f Entry);
-
-impl Visited<'_> {
-    /// Its name.
-    pub fn agent(&self) -> &str {
-        &self.0.record.name
-    }
-
-    /// What it holds.
-    pub fn holds(&self) -> &View {
-        &self.0.view
-    }
-
-    /// How fresh that is.
-    pub fn view(&self) -> AgentView {
-        let Self(entry) = self;
-        let cause = entry.stale_cause();
-        let as_of = match entry.session() {
-            Some(session) if cause.is_none() => Some(session.health().heard_at),
-            _ => entry.view.as_of,
-        };
-        AgentView {
-            agent: entry.record.name.clone(),
-            as_of: as_of.map(Into::into),
-            stale: cause.is_some(),
-            cause: cause.unwrap_or_default(),
-        }
-    }
-
-    /// Whether it is known to be old.
-    pub fn is_stale(&self) -> bool {
-        self.0.stale_cause().is_some()
     }
 }
 

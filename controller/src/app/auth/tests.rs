@@ -10,6 +10,10 @@ use dockctl_api::error::{metadata_of, reason_of};
 
 use super::*;
 use crate::store::Sqlite;
+use dockctl_api::v1::{
+    ChangePasswordRequest, LoginRequest, LoginResponse, LogoutEverywhereRequest, LogoutRequest,
+    RefreshRequest, SignUpRequest, WhoAmIRequest, auth_service_server::AuthService as _,
+};
 
 const PASSWORD: &str = "correct horse";
 const DAY: i64 = 86_400_000;
@@ -47,7 +51,7 @@ impl Fixture {
 
 async fn login(auth: &Auth, username: &str, password: &str) -> Result<LoginResponse, Status> {
     let request = LoginRequest { username: username.to_owned(), password: password.to_owned() };
-    auth.login(Request::new(request)).await.map(Response::into_inner)
+    auth.login(Request::new(request)).await.map(tonic::Response::into_inner)
 }
 
 async fn refresh(auth: &Auth, tokens: &Tokens) -> Result<Tokens, Status> {
