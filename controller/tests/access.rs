@@ -229,7 +229,19 @@ async fn streams_end_when_the_right_to_them_is_taken_away() {
     admin.grant("ada", Role::Viewer, "env=dev").await;
     let (mut one, mut all) = (open(&ada, "dev-1").await, open(&ada, "").await);
     let mut other = open(&ada, "dev-2").await;
+    let watch = ada.agents().watch_agents(ada.call(WatchAgentsRequest::default())).await;
+    let mut watch = watch.unwrap().into_inner();
     admin.label("dev-1", "env", "prod").await;
+    let gone = async {
+        loop {
+            let news = watch.message().await.unwrap().unwrap();
+            if news.left {
+                return news.agent.unwrap();
+            }
+        }
+    };
+    let gone = timeout(LIMIT, gone).await.unwrap();
+    assert_eq!((gone.name.as_str(), gone.labels.len()), ("dev-1", 0), "no more than its name");
     let status = end(&mut one).await;
     assert_eq!(reason_of(&status).as_deref(), Some(reason::AGENT_NOT_FOUND), "{status}");
     // What is merged goes on without it.

@@ -1,6 +1,6 @@
 //! The hosts of the fleet and the tokens that let new ones in.
 
-use std::time::SystemTime;
+use std::{collections::HashMap, time::SystemTime};
 
 use dockctl_api::{
     link::v1::goodbye::Reason,
@@ -171,38 +171,74 @@ fn visible<T>(request: &Request<T>, selector: &str) -> Result<Selector, Status> 
 /// they are, not how they came to be.
 async fn watch(registry: Registry, selector: Selector, out: mpsc::Sender<WatchAgentsResponse>) {
     let mut changes = registry.changes();
-    let mut whole = true;
+    let mut told = Told::default();
+    let mut messages = told.all(&registry, &selector);
     loop {
-        if std::mem::take(&mut whole) {
-            for agent in registry.agents(&selector) {
-                let message = WatchAgentsResponse { agent: Some(agent), deleted: false };
-                if out.send(message).await.is_err() {
-                    return;
-                }
+        for message in messages {
+            if out.send(message).await.is_err() {
+                return;
             }
         }
         let change = tokio::select! {
             change = changes.recv() => change,
             () = out.closed() => return,
         };
-        let message = match change {
-            Ok(Change::Agent(id)) if registry.is_selected(&id, &selector) => {
-                let Ok(agent) = registry.agent(&id) else { continue };
-                WatchAgentsResponse { agent: Some(agent), deleted: false }
-            }
-            Ok(Change::Agent(_)) => continue,
-            Ok(Change::Deleted(agent)) if selector.matches(&agent.labels) => {
-                WatchAgentsResponse { agent: Some(*agent), deleted: true }
-            }
-            Ok(Change::Deleted(_)) => continue,
-            Err(RecvError::Lagged(_)) => {
-                whole = true;
-                continue;
-            }
+        messages = match change {
+            Ok(change) => told.change(&registry, &selector, change).into_iter().collect(),
+            Err(RecvError::Lagged(_)) => told.all(&registry, &selector),
             Err(RecvError::Closed) => return,
         };
-        if out.send(message).await.is_err() {
-            return;
+    }
+}
+
+/// The agents that a watcher of some was told of, by id and name; empty for who watches all, whom none can leave.
+#[derive(Default)]
+struct Told(HashMap<String, String>);
+
+impl Told {
+    /// Every selected agent, and those that are not any more.
+    fn all(&mut self, registry: &Registry, selector: &Selector) -> Vec<WatchAgentsResponse> {
+        let agents = registry.agents(selector);
+        let mut before = std::mem::take(&mut self.0);
+        for agent in agents.iter().filter(|_| !selector.is_empty()) {
+            before.remove(&agent.id);
+            self.0.insert(agent.id.clone(), agent.name.clone());
+        }
+        let is = |agent| WatchAgentsResponse { agent: Some(agent), ..Default::default() };
+        before.into_iter().map(left).chain(agents.into_iter().map(is)).collect()
+    }
+
+    /// What a change is to the watcher.
+    fn change(
+        &mut self,
+        registry: &Registry,
+        selector: &Selector,
+        change: Change,
+    ) -> Option<WatchAgentsResponse> {
+        match change {
+            Change::Agent(id) if registry.is_selected(&id, selector) => {
+                let agent = registry.agent(&id).ok()?;
+                if !selector.is_empty() {
+                    self.0.insert(id, agent.name.clone());
+                }
+                Some(WatchAgentsResponse { agent: Some(agent), ..Default::default() })
+            }
+            Change::Agent(id) => self.0.remove_entry(&id).map(left),
+            Change::Deleted(agent) => {
+                self.0.remove(&agent.id);
+                let is_selected = selector.matches(&agent.labels);
+                is_selected.then_some(WatchAgentsResponse {
+                    agent: Some(*agent),
+                    deleted: true,
+                    left: false,
+                })
+            }
         }
     }
+}
+
+/// An agent that its watcher has lost sight of.
+fn left((id, name): (String, String)) -> WatchAgentsResponse {
+    let agent = Agent { id, name, ..Default::default() };
+    WatchAgentsResponse { agent: Some(agent), deleted: false, left: true }
 }

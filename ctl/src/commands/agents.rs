@@ -151,18 +151,20 @@ fn news(
     known: &mut HashMap<String, String>,
 ) -> Result<Option<String>> {
     let agent = message.agent.clone().unwrap_or_default();
-    let (state, style) = match message.deleted {
-        true => ("deleted".to_owned(), Style::Dim),
-        false => state(&agent, moment::now()),
+    let is_gone = message.deleted || message.left;
+    let (state, style) = match (message.deleted, message.left) {
+        (true, _) => ("deleted".to_owned(), Style::Dim),
+        (_, true) => ("left".to_owned(), Style::Dim),
+        _ => state(&agent, moment::now()),
     };
     // Without times, which differ although nothing has happened; a line does not tell the engine either.
     let engine = agent.engine.as_ref().filter(|_| ctx.format != Format::Table);
     let what = format!("{} {engine:?} {} {}", agent.state, note(&agent), shown_labels(&agent));
-    let before = match message.deleted {
+    let before = match is_gone {
         true => known.remove(&agent.id),
         false => known.insert(agent.id.clone(), what.clone()),
     };
-    if !message.deleted && before.is_some_and(|before| before == what) {
+    if !is_gone && before.is_some_and(|before| before == what) {
         return Ok(None);
     }
     if ctx.format != Format::Table {
