@@ -40,8 +40,12 @@ pub mod reason {
     pub const OIDC_OFF: &str = "OIDC_OFF";
     /// UNAUTHENTICATED: the OpenID provider does not vouch for the caller.
     pub const OIDC_REFUSED: &str = "OIDC_REFUSED";
+    /// FAILED_PRECONDITION: who logs in with the OpenID provider has no password.
+    pub const NO_PASSWORD: &str = "NO_PASSWORD";
     /// UNAVAILABLE: the OpenID provider cannot be reached or not be understood.
     pub const OIDC_UNAVAILABLE: &str = "OIDC_UNAVAILABLE";
+    /// FAILED_PRECONDITION: the user's role comes from the OpenID provider's groups.
+    pub const ROLE_OF_PROVIDER: &str = "ROLE_OF_PROVIDER";
     /// FAILED_PRECONDITION: nobody would be admin any more.
     pub const LAST_ADMIN: &str = "LAST_ADMIN";
     /// UNAVAILABLE: what the caller may see has changed while a stream ran; ask again.

@@ -45,7 +45,8 @@ pub(crate) struct Serve {
     pub(crate) allow_signup: bool,
     #[command(flatten)]
     oidc: OidcFlags,
-    /// Logins a minute of each address and for each account; 0 is no limit, here and below.
+    /// Logins a minute of each address and for each account, at most: some at once, then one at a time; 0 is no limit,
+    /// here and below.
     #[arg(long, env = "DOCKCTL_LIMIT_AUTH", default_value_t = Limits::default().auth, value_name = "N")]
     pub(crate) limit_auth: u32,
     /// Changes a minute of each user or API token; of each address ten times that.

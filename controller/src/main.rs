@@ -1,11 +1,11 @@
 //! The controller's binary: flags, logs, signals, and the agent inside where it is asked for.
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use dockctl_agent::{join, settings, state::State};
-use dockctl_controller::run::Controller;
+use dockctl_controller::run::{Controller, reset_admin};
 use tokio_util::sync::CancellationToken;
 
 mod flags;
@@ -23,17 +23,29 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Serve users and agents.
-    Serve(Serve),
+    Serve(Box<Serve>),
+    /// Give the user admin a new password and his role again, and print it; the controller must be stopped.
+    ResetAdmin {
+        /// Where CA, keys and store are kept.
+        #[arg(long, env = "DOCKCTL_DATA_DIR", value_name = "DIR")]
+        data_dir: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
     let result = settings::parse::<Cli>(std::env::args_os().collect()).and_then(|cli| {
-        let Command::Serve(serve) = cli.command;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads())
             .enable_all()
             .build();
-        runtime.context("cannot start")?.block_on(work(serve))
+        let runtime = runtime.context("cannot start")?;
+        match cli.command {
+            Command::Serve(serve) => runtime.block_on(work(*serve)),
+            Command::ResetAdmin { data_dir } => {
+                println!("{}", runtime.block_on(reset_admin(&data_dir))?);
+                Ok(())
+            }
+        }
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -367,6 +367,19 @@ impl Controller {
     }
 }
 
+/// Gives the user `admin` of a controller that is not running a new password, and tells it.
+pub async fn reset_admin(data_dir: &Path) -> anyhow::Result<String> {
+    let database = data_dir.join("dockctl.db");
+    anyhow::ensure!(database.exists(), "there is no controller's data in {}", data_dir.display());
+    let _lock = lock(data_dir)?;
+    let store: store::Handle = Arc::new(Sqlite::open(&database).await?);
+    let options = LoginOptions::default();
+    let auth = Auth::open(store.clone(), data_dir, None, options, system_clock()).await?;
+    let password = auth.reset_admin().await?;
+    store.close().await;
+    Ok(password)
+}
+
 /// The provider, which may return browsers to pages under these names and on loopback.
 fn login_with(oidc: oidc::Settings, names: &[String]) -> anyhow::Result<Oidc> {
     let loopback = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
@@ -431,8 +444,15 @@ async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
 fn lock(dir: &Path) -> anyhow::Result<File> {
     let path = dir.join("lock");
     let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
-    file.try_lock().with_context(|| format!("another controller uses {}", dir.display()))?;
-    Ok(file)
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            anyhow::bail!("a controller is running that uses {}; stop it first", dir.display())
+        }
+        Err(std::fs::TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", path.display()))
+        }
+    }
 }
 
 fn make_private(dir: &Path) -> anyhow::Result<()> {

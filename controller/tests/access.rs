@@ -351,6 +351,8 @@ async fn an_api_token_may_what_it_says_and_never_more_than_its_owner() {
         role: Role::Admin.into(),
     };
     assert!(is_denied(&root.users().create_user(root.call(mallory)).await.unwrap_err()));
+    let remove = DeleteUserRequest { username: "ada".into() };
+    assert!(is_denied(&root.users().delete_user(root.call(remove)).await.unwrap_err()));
     let all = ada.api_tokens().list_api_tokens(ada.call(ListApiTokensRequest { all: true })).await;
     assert!(is_denied(&all.unwrap_err()), "others' tokens");
 

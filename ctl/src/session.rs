@@ -102,7 +102,23 @@ impl Session {
 
     /// The controller that calls go to.
     pub(crate) async fn endpoint(&self) -> Result<Endpoint> {
-        endpoint(self.url.as_deref(), self.state.lock().await.login.as_ref())
+        self.endpoint_of(self.state.lock().await.login.as_ref())
+    }
+
+    fn endpoint_of(&self, login: Option<&Login>) -> Result<Endpoint> {
+        match self.url.as_deref().or(login.map(|login| login.url.as_str())) {
+            Some(url) => Endpoint::parse(url),
+            None if self.token.is_some() => {
+                Err(Error::usage("there is a token, but nothing says for which controller")
+                    .hint("set DOCKCTL_URL, and DOCKCTL_CA_FINGERPRINT or DOCKCTL_CA_FILE"))
+            }
+            None => Err(not_logged_in("URL")),
+        }
+    }
+
+    /// Whether a token was given that wins over a login.
+    pub(crate) fn has_token(&self) -> bool {
+        self.token.is_some()
     }
 
     /// How long a call may take: what the user said, or else `usual`.
@@ -124,7 +140,8 @@ impl Session {
         self.call(self.patience(PATIENCE), run).await
     }
 
-    /// Makes a call; again where the controller asks to wait for a limit of its own, and one more time where the controller finds the token too old although our clock does
+    /// Makes a call; again where the controller asks to wait for a limit of its own, for as long as the user said at most,
+    /// and one more time where the controller finds the token too old although our clock does
     /// not. Without a deadline (streams) the connection's keepalive notices a dead peer.
     pub(crate) async fn call<T, F, Fut>(&self, deadline: Option<Duration>, run: F) -> Result<T>
     where
@@ -132,11 +149,12 @@ impl Session {
         Fut: Future<Output = std::result::Result<Response<T>, Status>>,
     {
         let mut waited = Duration::ZERO;
+        let most = self.timeout.unwrap_or(MOST_WAITING);
         let (answer, token) = loop {
             let (channel, token) = self.channel(None).await?;
             let answer = within(deadline, run(channel.with_deadline(deadline))).await;
             match answer.as_ref().err().and_then(Error::wait) {
-                Some(wait) if waited + wait <= MOST_WAITING => {
+                Some(wait) if waited + wait <= most => {
                     tokio::time::sleep(wait).await;
                     waited += wait;
                 }
@@ -199,7 +217,7 @@ impl Session {
     /// The connection with a good token, and that token. A token that was `refused` is not used again.
     async fn channel(&self, refused: Option<&str>) -> Result<(Channel, String)> {
         let mut state = self.state.lock().await;
-        let endpoint = endpoint(self.url.as_deref(), state.login.as_ref())?;
+        let endpoint = self.endpoint_of(state.login.as_ref())?;
         // A login's token and trust are for its own controller, never for another that was named.
         let mut login = state.login.clone().filter(|l| l.url == endpoint.url());
         if let Some(login) = login.as_mut().filter(|_| self.token.is_none()) {
@@ -342,13 +360,6 @@ pub(crate) fn wrong_scheme(error: Error, endpoint: &Endpoint) -> Error {
             error.hint(format!("a controller speaks TLS: write https://{}", endpoint.authority()))
         }
         false => error,
-    }
-}
-
-fn endpoint(url: Option<&str>, login: Option<&Login>) -> Result<Endpoint> {
-    match url.or(login.map(|l| l.url.as_str())) {
-        Some(url) => Endpoint::parse(url),
-        None => Err(not_logged_in("URL")),
     }
 }
 

@@ -81,7 +81,7 @@ fn a_script_carries_a_token_that_may_less_than_its_maker() {
             ("DOCKCTL_TOKEN", &*token),
         ];
         let run = async |arguments: &[&str]| script.run_with_env(arguments, &env).await;
-        ensure!(run(&["whoami"]).await?.done()?.starts_with("admin (viewer)"));
+        ensure!(run(&["whoami"]).await?.done()?.starts_with("admin (viewer at most, of admin)"));
         ensure!(run(&["ps"]).await?.done()?.contains(app.trim_start_matches("web-1/")));
         let refused = run(&["stop", &app]).await?;
         ensure!(refused.code == 3 && refused.stderr.contains("admin/ci may not"), "{refused:?}");
@@ -148,6 +148,32 @@ fn several_controllers_are_contexts() {
         dockctl.ok(&["context", "rm", "lab"]).await?;
         ensure!(!dockctl.ok(&["context", "ls"]).await?.contains("lab"));
         ensure!(dockctl.ok(&["whoami"]).await?.contains(&name), "the one in use stays");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_lost_password_of_the_admin_is_replaced_where_the_controllers_data_are() {
+    scenario(async |world| {
+        let mut controller = world.controller().await?;
+        let before = controller.dockctl().await?;
+        let reset = || -> anyhow::Result<_> {
+            let mut command = world.binary("dockctl-controller")?;
+            command.args(["reset-admin", "--data-dir"]).arg(&controller.data_dir);
+            Ok(command.output()?)
+        };
+        let running = reset()?;
+        let told = String::from_utf8(running.stderr)?;
+        ensure!(!running.status.success() && told.contains("stop it first"), "{told}");
+
+        controller.terminate().await?;
+        let done = reset()?;
+        let password = String::from_utf8(done.stdout)?;
+        ensure!(done.status.success() && password.trim().len() == 20, "{password:?}");
+        controller.start_again().await?;
+        let admin = controller.dockctl_as("admin", password.trim()).await?;
+        ensure!(admin.ok(&["whoami"]).await?.starts_with("admin (admin)"));
+        ensure!(before.run(&["whoami"]).await?.code == 3, "the logins from before have ended");
         Ok(())
     });
 }

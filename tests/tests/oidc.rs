@@ -162,6 +162,9 @@ fn dockctl_logs_in_with_a_browser_elsewhere_and_the_providers_groups_give_roles(
         let login = audit.lines().find(|l| l.contains("LoginWithDevice")).context(audit.clone())?;
         ensure!(login.contains("done") && login.contains("role=ROLE_OPERATOR"), "{audit}");
 
+        let refused = admin.run(&["users", "revoke", "ada"]).await?.failed(1)?;
+        ensure!(refused.contains("comes from groups of the OpenID provider"), "{refused}");
+
         let (nobody, code, said) = fleet.with_device("7", "no").await?;
         ensure!(code == 3 && said.contains("access_denied"), "{code}: {said}");
         ensure!(nobody.run(&["whoami"]).await?.code == 3);
@@ -187,7 +190,10 @@ fn a_provider_that_is_not_there_or_not_set_up_is_told_of() {
             Dockctl::new(world)?.run(&login).await
         };
         let gone = login(&controller).await?.failed(1)?;
-        ensure!(gone.contains("the OpenID provider cannot be asked: 127.83.0.3:8080"), "{gone}");
+        ensure!(
+            gone.contains("the controller cannot ask the OpenID provider: 127.83.0.3:8080"),
+            "{gone}"
+        );
         let without = world.controller().await?;
         let off = login(&without).await?.failed(1)?;
         ensure!(off.contains("knows no OpenID provider"), "{off}");

@@ -82,7 +82,8 @@ impl ApiTokenService for ApiTokens {
             expires_at: unix_ms(now + ttl),
             last_used_at: None,
         };
-        self.store.create_api_token(record.clone()).await?;
+        let created = self.store.create_api_token(record.clone()).await;
+        created.map_err(|error| error.or_taken("a token of yours", &record.name))?;
         let api_token = Some(message(record));
         Ok(Response::new(CreateApiTokenResponse { token: secret, api_token }))
     }

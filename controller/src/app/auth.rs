@@ -183,8 +183,31 @@ impl Auth {
         let auth = Self { shared: Arc::new(shared) };
         if !auth.shared.store.has_users().await? {
             auth.make_admin(&auth.shared.first_password, admin_password).await?;
+        } else if admin_password.is_some() {
+            tracing::info!("there are users already, so DOCKCTL_ADMIN_PASSWORD counts for nothing");
         }
         Ok(auth)
+    }
+
+    /// Gives the user `admin` a random password, his role and an end of all his logins; makes him where he is gone.
+    pub async fn reset_admin(&self) -> Result<String, AuthError> {
+        let password = URL_SAFE_NO_PAD.encode(random::<15>());
+        let hash = self.shared.hasher.hash(password.clone()).await.map_err(unhashed)?;
+        let store = &self.shared.store;
+        match StoreError::optional(store.user_by_name(ADMIN).await)? {
+            Some(admin) => {
+                store.end_logins(&admin.id, Some(hash), None).await?;
+                store.update_user_role(&admin.id, Role::Admin).await?;
+            }
+            None => store.create_user(self.new_user(ADMIN, hash, Role::Admin)).await?,
+        }
+        self.has_new_password(ADMIN);
+        Ok(password)
+    }
+
+    /// Whether the OpenID provider's groups give its people their roles.
+    pub(super) fn provider_gives_roles(&self) -> bool {
+        self.shared.options.oidc.as_ref().is_some_and(Oidc::gives_roles)
     }
 
     /// The file is on the disk before the user is in the store, and a password that is in the file is

@@ -120,6 +120,11 @@ impl Oidc {
         &self.settings.issuer
     }
 
+    /// Whether groups give roles.
+    pub(super) fn gives_roles(&self) -> bool {
+        !self.settings.roles.is_empty()
+    }
+
     /// How long a login goes on at most.
     pub(super) fn lifetime(&self) -> Duration {
         self.settings.lifetime
@@ -282,7 +287,10 @@ impl Settings {
             return Err(format!("the provider has not verified that {named:?} is his address"));
         }
         let username = named.to_lowercase();
-        names::user_name(&username).map_err(|_| format!("{named:?} is no name for a user here"))?;
+        names::user_name(&username).map_err(|error| {
+            let rule = error.message();
+            format!("{named:?} cannot be a name here ({rule}); --oidc-username-claim names another claim")
+        })?;
         let groups = match claims.others.get(&self.groups_claim) {
             Some(Value::Array(groups)) => groups.as_slice(),
             Some(group) => std::slice::from_ref(group),
@@ -322,19 +330,24 @@ fn nonce(code_challenge: &str) -> String {
 
 fn refusal(why: &str) -> Status {
     tracing::warn!(why, "a login with the OpenID provider was refused");
-    let message = format!("the OpenID provider does not vouch for this login: {why}");
+    let message = format!("the login with the OpenID provider failed: {why}");
     status(Code::Unauthenticated, reason::OIDC_REFUSED, message, &[])
 }
 
 fn unavailable(why: &str) -> Status {
-    let message = format!("the OpenID provider cannot be asked: {why}");
+    let message = format!("the controller cannot ask the OpenID provider: {why}");
     status(Code::Unavailable, reason::OIDC_UNAVAILABLE, message, &[])
 }
 
 /// What a failed request to the provider means.
 fn refused<E: ErrorResponse>(error: RequestTokenError<NoAnswer, E>) -> Status {
     match error {
-        RequestTokenError::ServerResponse(answer) => refusal(&answer.to_string()),
+        RequestTokenError::ServerResponse(answer) => match answer.to_string() {
+            why if why.starts_with("invalid_client") => refusal(&format!(
+                "{why}; are the controller's --oidc-client-id and its secret those of the provider?"
+            )),
+            why => refusal(&why),
+        },
         RequestTokenError::Request(no_answer) => unavailable(&no_answer.to_string()),
         other => unavailable(&other.to_string()),
     }
@@ -392,7 +405,7 @@ mod tests {
         let refused = |others| settings().person(&claims(others)).unwrap_err();
         assert!(refused(json!({"email": "a@x"})).contains("--oidc-username-claim"));
         assert!(refused(json!({"preferred_username": 7})).contains("--oidc-username-claim"));
-        assert!(refused(json!({"preferred_username": "a b"})).contains("no name"));
+        assert!(refused(json!({"preferred_username": "a b"})).contains("cannot be a name"));
         let email = Settings { username_claim: "email".to_owned(), ..settings() };
         let of = |others| email.person(&claims(others));
         for not in [json!(false), json!("false"), json!(1), Value::Null] {

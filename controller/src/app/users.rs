@@ -83,7 +83,14 @@ impl UserService for Users {
         principal(&request)?.in_person()?;
         let UpdateUserRoleRequest { username, role } = request.into_inner();
         let role = known(role)?;
-        let id = self.named(&username).await?.id;
+        let UserRecord { id, oidc_subject, .. } = self.named(&username).await?;
+        if oidc_subject.is_some() && self.auth.provider_gives_roles() {
+            let message = format!(
+                "{username}'s role comes from groups of the OpenID provider (--oidc-role) and would be the same \
+                 again at the next login; change the groups there"
+            );
+            return Err(status(Code::FailedPrecondition, reason::ROLE_OF_PROVIDER, message, &[]));
+        }
         let user = self.changed(self.store.update_user_role(&id, role).await?);
         Ok(Response::new(UpdateUserRoleResponse { user: Some(user) }))
     }
@@ -97,7 +104,7 @@ impl UserService for Users {
         let UserRecord { id, oidc_subject, .. } = self.named(&username).await?;
         if oidc_subject.is_some() {
             let message = "this user logs in with the OpenID provider and has no password";
-            return Err(bad_field("username", message));
+            return Err(status(Code::FailedPrecondition, reason::NO_PASSWORD, message, &[]));
         }
         let hash = self.auth.hash("password", password).await?;
         self.changed(self.store.end_logins(&id, Some(hash), None).await?);
@@ -109,6 +116,7 @@ impl UserService for Users {
         &self,
         request: Request<DeleteUserRequest>,
     ) -> Result<Response<DeleteUserResponse>, Status> {
+        principal(&request)?.in_person()?;
         let id = self.named(&request.get_ref().username).await?.id;
         self.store.delete_user(&id).await?;
         self.auth.rights_changed();
@@ -143,6 +151,7 @@ impl UserService for Users {
         &self,
         request: Request<RevokeGrantRequest>,
     ) -> Result<Response<RevokeGrantResponse>, Status> {
+        principal(&request)?.in_person()?;
         let RevokeGrantRequest { username, id } = request.into_inner();
         let user = self.named(&username).await?;
         let user = self.store.delete_grant(&user.id, &id).await.map_err(|error| {

@@ -319,6 +319,10 @@ fn ended(
     response: Result<Response<Body>, Status>,
 ) -> Result<Response<Body>, Status> {
     let response = response.inspect_err(|status| begun.end(&framing::end_of(status)))?;
+    // tonic's answer to a call that failed at once has its status in the head.
+    if let Some(end) = framing::end_in(response.headers()) {
+        begun.end(&end);
+    }
     let login: Option<LoggedIn> = response.extensions().get().cloned();
     let told = move |end: &End| {
         if let Some(login) = login.as_ref().and_then(LoggedIn::told) {

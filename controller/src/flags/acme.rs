@@ -1,6 +1,6 @@
 //! The flags of a certificate from an ACME authority.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use clap::Args;
 use dockctl_controller::certificates::acme::{DIRECTORY, Settings};
@@ -15,6 +15,7 @@ pub(super) struct AcmeFlags {
         env = "DOCKCTL_ACME_DOMAIN",
         value_delimiter = ',',
         value_name = "NAME",
+        value_parser = domain,
         conflicts_with_all = ["tls_cert", "plain_http"])]
     acme_domains: Vec<String>,
     /// The authority's directory.
@@ -33,11 +34,20 @@ pub(super) struct AcmeFlags {
     acme_http_listen: Option<SocketAddr>,
 }
 
+/// A name that an authority may know, in lower case.
+fn domain(text: &str) -> Result<String, String> {
+    let is_name = text.contains('.') && !text.contains(['*', '/', ':', ' ']);
+    match is_name && text.parse::<IpAddr>().is_err() {
+        true => Ok(text.to_lowercase()),
+        false => Err("this is no full DNS name such as fleet.example.com".to_owned()),
+    }
+}
+
 impl AcmeFlags {
     /// What the library takes, where there is a name.
     pub(super) fn settings(&self) -> Option<Settings> {
         (!self.acme_domains.is_empty()).then(|| Settings {
-            domains: self.acme_domains.iter().map(|name| name.to_lowercase()).collect(),
+            domains: self.acme_domains.clone(),
             directory: self.acme_directory.clone(),
             email: self.acme_email.clone(),
             http_listen: self.acme_http_listen,

@@ -82,7 +82,7 @@ pub(super) struct OidcFlags {
 fn role(text: &str) -> Result<(String, Role), String> {
     let (group, role) = text.rsplit_once('=').unwrap_or_default();
     match Role::from_word(role) {
-        Some(role) if !group.is_empty() => Ok((group.to_owned(), role)),
+        Some(role) if !group.is_empty() && role != Role::None => Ok((group.to_owned(), role)),
         _ => Err("this is no GROUP=ROLE with one of viewer, operator and admin".to_owned()),
     }
 }

@@ -65,6 +65,9 @@ pub(crate) async fn login(ctx: &Ctx, args: LoginArgs) -> Result<()> {
     let place =
         if login.keyring.is_empty() { "" } else { "; the system's keyring keeps the login" };
     ctx.term.notice(&format!("logged in to {} as {}{place}", login.url, login.username));
+    if ctx.session.has_token() {
+        ctx.term.notice("the token that is given (DOCKCTL_TOKEN, --token) wins over this login");
+    }
     Ok(())
 }
 
@@ -159,13 +162,16 @@ pub(crate) async fn whoami(ctx: &Ctx) -> Result<()> {
         let user = answer.user.clone().unwrap_or_default();
         let left = answer.access_expires_at.map_or(0, |t| t.seconds.saturating_sub(moment::now()));
         let (may, token) = match &answer.api_token {
-            Some(token) if token.selector.is_empty() => {
-                (token.role().word().to_owned(), format!("API token {}", clean(&token.name)))
+            Some(token) => {
+                let place = match clean(&token.selector) {
+                    selector if selector.is_empty() => String::new(),
+                    selector => format!(" on {selector}"),
+                };
+                // It never has more than its owner.
+                let may =
+                    format!("{}{place} at most, of {}", token.role().word(), users::may(&user));
+                (may, format!("API token {}", clean(&token.name)))
             }
-            Some(token) => (
-                format!("{} on {}", token.role().word(), clean(&token.selector)),
-                format!("API token {}", clean(&token.name)),
-            ),
             None => (users::may(&user), "access token".to_owned()),
         };
         format!(

@@ -133,7 +133,8 @@ async fn revoke(ctx: &Ctx, name: String, selector: &str) -> Result<()> {
 }
 
 async fn passwd(ctx: &Ctx, name: Option<String>, from_stdin: bool) -> Result<()> {
-    if let Some(name) = name {
+    let login = ctx.session.login().await.unwrap_or_default();
+    if let Some(name) = name.filter(|name| *name != login.username) {
         let password = login::new_password(ctx, from_stdin, &name)?;
         let request = ResetPasswordRequest { username: name.clone(), password };
         let call = ctx.session.ask(|channel| {
@@ -144,7 +145,6 @@ async fn passwd(ctx: &Ctx, name: Option<String>, from_stdin: bool) -> Result<()>
         ctx.term.notice(&format!("{} has a new password and must log in again", clean(&name)));
         return Ok(());
     }
-    let login = ctx.session.login().await.unwrap_or_default();
     let old_password = login::password(ctx, from_stdin, &login.username)?;
     let new_password = login::new_password(ctx, from_stdin, &login.username)?;
     let request = ChangePasswordRequest { old_password, new_password };

@@ -107,6 +107,7 @@ impl Auth {
             Ok(()) => Ok(user),
             // He logged in twice at once, or somebody else has his name.
             Err(StoreError::Conflict { .. }) => self.known_person(&subject).await?.ok_or_else(|| {
+                tracing::warn!(subject, username, "a login was refused: the name is another user's");
                 let message = format!(
                     "another user is called {username:?} here; an admin may remove that one, or have \
                      --oidc-username-claim name people otherwise"

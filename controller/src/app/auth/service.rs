@@ -140,6 +140,10 @@ impl AuthService for Auth {
         let principal = principal(&request)?;
         principal.in_person()?;
         let ChangePasswordRequest { old_password, new_password } = request.into_inner();
+        if self.shared.store.user_by_id(&principal.user_id).await?.oidc_subject.is_some() {
+            let message = "you log in with the OpenID provider and have no password here";
+            return Err(status(Code::FailedPrecondition, reason::NO_PASSWORD, message, &[]));
+        }
         let user = self.with_password(&principal.name, old_password).await;
         let user = user.map_err(|error| match error.code() {
             Code::Unauthenticated => {
