@@ -157,9 +157,10 @@ fn a_lost_password_of_the_admin_is_replaced_where_the_controllers_data_are() {
     scenario(async |world| {
         let mut controller = world.controller().await?;
         let before = controller.dockctl().await?;
+        let data_dir = controller.data_dir.clone();
         let reset = || -> anyhow::Result<_> {
             let mut command = world.binary("dockctl-controller")?;
-            command.args(["reset-admin", "--data-dir"]).arg(&controller.data_dir);
+            command.args(["reset-admin", "--data-dir"]).arg(&data_dir);
             Ok(command.output()?)
         };
         let running = reset()?;
