@@ -58,7 +58,9 @@ async fn honest_logins_and_enrolments_pass_thousands_of_half_open_handshakes() {
     let channel = dial(&world, world.api).await;
     let mut auth = AuthServiceClient::with_origin(channel.clone(), channel.origin.clone());
     let login = LoginRequest { username: "admin".into(), password: PASSWORD.into() };
+    let begun = std::time::Instant::now();
     auth.login(login).await.unwrap();
+    println!("an honest login beside them: {} ms", begun.elapsed().as_millis());
 
     let channel = dial(&world, world.agents).await;
     let mut link = AgentLinkClient::with_origin(channel.clone(), channel.origin.clone());
