@@ -34,7 +34,7 @@ test,lint        npm           npm
 test             chromium      chromium
 test             pebble        pebble
 test             gnome-keyring-daemon gnome-keyring
-test             dbus-run-session dbus-daemon
+test             dbus-daemon   dbus-daemon
 test             secret-tool   libsecret-tools
 lint             shellcheck    shellcheck
 lint             git           git

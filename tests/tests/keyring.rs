@@ -9,25 +9,29 @@ use dockctl_tests::{ADMIN_PASSWORD, Dockctl, LONG, Process, World, await_until, 
 struct Desktop<'w> {
     dockctl: Dockctl<'w>,
     bus: String,
-    _session: Process,
+    _keyring: Process,
+    _bus: Process,
 }
 
 impl<'w> Desktop<'w> {
     async fn start(world: &'w World) -> Result<Self> {
         let home = world.dir("desktop")?;
-        let script = "printf pw | gnome-keyring-daemon --unlock --components=secrets >&2; \
-                      echo $DBUS_SESSION_BUS_ADDRESS; exec sleep 100000";
-        let mut command = Command::new("dbus-run-session");
-        command.args(["--", "sh", "-c", script]).envs([
-            ("HOME", &home),
-            ("XDG_RUNTIME_DIR", &home),
-            ("XDG_DATA_HOME", &home),
-        ]);
-        let session = Process::spawn("session", command, world.logs())?;
-        let bus = String::from_utf8(session.wait_for_lines(1).await?)?.trim().to_owned();
+        let mut command = Command::new("dbus-daemon");
+        command.args(["--session", "--nofork", "--print-address"]);
+        let bus_process = Process::spawn("bus", command, world.logs())?;
+        let bus = String::from_utf8(bus_process.wait_for_lines(1).await?)?.trim().to_owned();
+        let password = home.join("password");
+        fs::write(&password, "pw")?;
+        let mut command = Command::new("gnome-keyring-daemon");
+        command
+            .args(["--foreground", "--unlock", "--components=secrets"])
+            .env("DBUS_SESSION_BUS_ADDRESS", &bus)
+            .envs([("HOME", &home), ("XDG_RUNTIME_DIR", &home), ("XDG_DATA_HOME", &home)])
+            .stdin(fs::File::open(password)?);
+        let keyring = Process::spawn_with_input("keyring", command, world.logs())?;
         let mut dockctl = Dockctl::new(world)?;
         dockctl.env.push(("DBUS_SESSION_BUS_ADDRESS".to_owned(), bus.clone()));
-        let desktop = Self { dockctl, bus, _session: session };
+        let desktop = Self { dockctl, bus, _keyring: keyring, _bus: bus_process };
         await_until("the keyring", LONG, async || Ok(desktop.secrets().is_ok().then_some(())))
             .await?;
         Ok(desktop)
