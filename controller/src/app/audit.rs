@@ -254,12 +254,10 @@ fn shortened(mut text: String, limit: usize) -> String {
 pub fn target(method: &Method, message: &[u8]) -> String {
     let (mut rest, mut found) = (message, Vec::<(&str, String)>::new());
     while let Ok((number, wire_type)) = decode_key(&mut rest) {
-        let context = DecodeContext::default();
-        let name = method.names.iter().find(|name| name.number == number);
-        let Some(name) = name else {
-            match skip_field(wire_type, number, &mut rest, context) {
-                Ok(()) if !rest.is_empty() => continue,
-                _ => break,
+        let Some(name) = method.names.iter().find(|name| name.number == number) else {
+            match skip_field(wire_type, number, &mut rest, DecodeContext::default()) {
+                Ok(()) => continue,
+                Err(_) => break,
             }
         };
         let Ok(value) = name_value(&name.kind, wire_type, &mut rest) else { break };
@@ -268,9 +266,6 @@ pub fn target(method: &Method, message: &[u8]) -> String {
             Some(at) => found[at].1 = value,
             None if found.len() < MAX_NAMES => found.push((&name.name, value)),
             None => {}
-        }
-        if rest.is_empty() {
-            break;
         }
     }
     let plain = |value: &str| !value.contains(|c: char| c == '=' || c == '"' || c.is_whitespace());
