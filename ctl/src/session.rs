@@ -303,13 +303,12 @@ pub(crate) async fn keep(
     let _lock = config::lock(path).await?;
     let before = config::read(path)?.login;
     let mut others = config::others(path)?;
-    let replaced = others.remove(&login.context);
-    let was_there = replaced.is_some();
     let (same, moves) = match before {
         Some(before) if before.context == login.context => (Some(before), None),
-        before => (replaced, before.filter(|before| !before.context.is_empty())),
+        before => (None, before.filter(|before| !before.context.is_empty())),
     };
-    if moves.is_some() || was_there {
+    let replaced = others.remove(&login.context);
+    if moves.is_some() || replaced.is_some() {
         others.extend(moves.map(|before| (before.context.clone(), before)));
         config::write_others(path, &others)?;
     }
@@ -318,9 +317,7 @@ pub(crate) async fn keep(
         keyring::put(&mut login);
     }
     config::write(path, Some(&login))?;
-    if let Some(same) = same {
-        keyring::forget(&same);
-    }
+    same.iter().chain(&replaced).for_each(keyring::forget);
     Ok(login)
 }
 
