@@ -132,7 +132,7 @@ impl Serve {
             certificate_lifetime: Duration::from_secs(self.certificate_minutes * 60),
             admin_password: std::env::var("DOCKCTL_ADMIN_PASSWORD").ok(),
             allow_signup: self.allow_signup,
-            oidc: self.oidc.settings(self.allow_origins.clone())?,
+            oidc: self.oidc.settings()?,
             limits: Limits {
                 auth: self.limit_auth,
                 action: self.limit_action,

@@ -167,9 +167,12 @@ impl Controller {
             names.extend(settings.domains.iter().cloned());
         }
         names.extend([options.listen.ip().to_string(), options.agent_listen.ip().to_string()]);
+        let origins = Arc::new(Origins::new(options.allow_origins, names.clone()));
+        let pages = origins.clone();
+        let is_page: oidc::IsPage = Arc::new(move |page| pages.has_page(page));
         let login = LoginOptions {
             allow_signup: options.allow_signup,
-            oidc: options.oidc.map(|oidc| login_with(oidc, &names)).transpose()?,
+            oidc: options.oidc.map(|settings| Oidc::new(settings, is_page)).transpose()?,
         };
         let password = options.admin_password;
         let auth = Auth::open(store.clone(), dir, password, login, system_clock()).await?;
@@ -186,7 +189,6 @@ impl Controller {
             }
             _ => None,
         };
-        let origins = Origins::new(options.allow_origins, names.clone());
         let certificate = OwnCertificate::new(ca.clone(), names)?;
         let public = match options.users_tls {
             UsersTls::Files(chain, key) => {
@@ -224,12 +226,7 @@ impl Controller {
             unary: unary.clone(),
             draining,
         };
-        let gateway = Gateway {
-            api,
-            json: Arc::new(Json::new()?),
-            origins: Arc::new(origins),
-            pages: pages.clone(),
-        };
+        let gateway = Gateway { api, json: Arc::new(Json::new()?), origins, pages: pages.clone() };
         let link_host = Arc::new(LinkHost {
             registry: registry.clone(),
             store: store.clone(),
@@ -378,13 +375,6 @@ pub async fn reset_admin(data_dir: &Path) -> anyhow::Result<String> {
     let password = auth.reset_admin().await?;
     store.close().await;
     Ok(password)
-}
-
-/// The provider, which may return browsers to pages under these names and on loopback.
-fn login_with(oidc: oidc::Settings, names: &[String]) -> anyhow::Result<Oidc> {
-    let loopback = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
-    let own_names = names.iter().cloned().chain(loopback).collect();
-    Oidc::new(oidc::Settings { own_names, ..oidc })
 }
 
 /// What the users' port shows: our own certificate to our own clients, a public one where there is one to others.

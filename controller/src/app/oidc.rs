@@ -64,11 +64,10 @@ pub struct Settings {
     pub lifetime: Duration,
     /// Whether devices may log in.
     pub devices: bool,
-    /// Origins whose pages may be returned to.
-    pub origins: Vec<String>,
-    /// Names under which pages of our own are; the controller adds its own.
-    pub own_names: Vec<String>,
 }
+
+/// Tells which pages a browser may be returned to.
+pub type IsPage = Arc<dyn Fn(&Uri) -> bool + Send + Sync>;
 
 /// Whom the provider vouches for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +85,7 @@ pub(super) struct Person {
 pub struct Oidc {
     settings: Arc<Settings>,
     discovery: Arc<Discovery>,
+    is_page: IsPage,
     places: Arc<Semaphore>,
 }
 
@@ -104,7 +104,7 @@ impl Device {
 
 impl Oidc {
     /// A provider that is asked at the first login. Errors: settings that would send secrets in the clear.
-    pub fn new(settings: Settings) -> anyhow::Result<Self> {
+    pub fn new(settings: Settings, is_page: IsPage) -> anyhow::Result<Self> {
         anyhow::ensure!(
             is_safe(&settings.issuer),
             "the issuer {} is no https URL (http is for loopback only)",
@@ -112,7 +112,7 @@ impl Oidc {
         );
         let settings = Arc::new(settings);
         let discovery = Arc::new(Discovery::new(settings.clone(), Https::new()?));
-        Ok(Self { settings, discovery, places: Arc::new(Semaphore::new(AT_ONCE)) })
+        Ok(Self { settings, discovery, is_page, places: Arc::new(Semaphore::new(AT_ONCE)) })
     }
 
     /// The issuer's URL.
@@ -144,7 +144,7 @@ impl Oidc {
         if !is_sha256(code_challenge) {
             return Err(bad_field("code_challenge", "this is no SHA-256 in base64url"));
         }
-        let redirect_uri = self.settings.redirect(redirect_uri)?;
+        let redirect_uri = self.redirect(redirect_uri)?;
         let (provider, _place) = self.provider(FRESH).await?;
         let request = provider.client.authorize_url(|| CsrfToken::new(state));
         let request = request
@@ -169,7 +169,7 @@ impl Oidc {
         if !(43..=128).contains(&code_verifier.len()) {
             return Err(bad_field("code_verifier", "a code verifier has 43 to 128 characters"));
         }
-        let redirect_uri = self.settings.redirect(redirect_uri)?;
+        let redirect_uri = self.redirect(redirect_uri)?;
         let (provider, _place) = self.provider(FRESH).await?;
         let verifier = PkceCodeVerifier::new(code_verifier);
         let challenge = PkceCodeChallenge::from_code_verifier_sha256(&verifier);
@@ -260,6 +260,18 @@ impl Oidc {
         std::iter::once("openid".to_owned()).chain(others).map(Scope::new)
     }
 
+    /// A page that a browser may be returned to. Errors: BAD_FIELD.
+    fn redirect(&self, uri: &str) -> Result<Cow<'static, RedirectUrl>, Status> {
+        let is_page = uri.len() <= MAX
+            && is_safe(uri)
+            && uri.parse::<Uri>().is_ok_and(|uri| (self.is_page)(&uri));
+        let url = is_page.then(|| RedirectUrl::new(uri.to_owned()).ok()).flatten();
+        url.map(Cow::Owned).ok_or_else(|| {
+            let message = "this is no page of ours, nor of an origin that --allow-origin allows";
+            bad_field("redirect_uri", message)
+        })
+    }
+
     /// The way to the provider, as oauth2 wants it.
     fn sender(&self) -> impl Fn(HttpRequest) -> BoxFuture<'static, Result<HttpResponse, NoAnswer>> {
         let https = self.discovery.https.clone();
@@ -304,23 +316,6 @@ impl Settings {
         let role = (!self.roles.is_empty()).then(|| given.unwrap_or(Role::None));
         Ok(Person { subject: format!("{} {}", self.issuer, claims.sub), username, role })
     }
-
-    /// A page that may be returned to: of our own, or of an origin that is allowed. Errors: BAD_FIELD.
-    fn redirect(&self, uri: &str) -> Result<Cow<'static, RedirectUrl>, Status> {
-        let may_be = || {
-            let parsed: Uri = uri.parse().ok().filter(|_| uri.len() <= MAX && is_safe(uri))?;
-            let (scheme, authority) = (parsed.scheme_str()?, parsed.authority()?);
-            let origin = format!("{scheme}://{authority}").to_lowercase();
-            let is = |allowed: &String| allowed.trim_end_matches('/').to_lowercase() == origin;
-            let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-            let own = self.own_names.iter().any(|name| name.eq_ignore_ascii_case(host));
-            (own || self.origins.iter().any(is)).then(|| RedirectUrl::new(uri.to_owned()).ok())?
-        };
-        may_be().map(Cow::Owned).ok_or_else(|| {
-            let message = "this is no page of ours, nor of an origin that --allow-origin allows";
-            bad_field("redirect_uri", message)
-        })
-    }
 }
 
 /// Ties a token to the login that it was asked for.
@@ -359,6 +354,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::edge::origin::Origins;
 
     fn settings() -> Settings {
         Settings {
@@ -371,10 +367,14 @@ mod tests {
             allow_groups: Vec::new(),
             lifetime: Duration::from_secs(60),
             devices: true,
-            origins: vec!["https://Ops.example:8443/".to_owned()],
-            own_names: vec!["c".to_owned(), "::1".to_owned()],
             roles: vec![("ops".to_owned(), Role::Operator), ("root".to_owned(), Role::Admin)],
         }
+    }
+
+    fn provider(settings: Settings) -> anyhow::Result<Oidc> {
+        let allowed = ["https://Ops.example:8443/".to_owned()];
+        let origins = Origins::new(allowed, ["c".to_owned(), "::1".to_owned()]);
+        Oidc::new(settings, Arc::new(move |page| origins.has_page(page)))
     }
 
     fn claims(others: Value) -> Claims {
@@ -427,13 +427,14 @@ mod tests {
 
     #[test]
     fn only_our_pages_and_allowed_ones_are_returned_to() {
+        let oidc = provider(settings()).unwrap();
         for good in [
             "https://c/docs",
             "https://C:7443/docs",
             "https://ops.example:8443/x",
             "https://[::1]:1/",
         ] {
-            settings().redirect(good).unwrap();
+            oidc.redirect(good).unwrap();
         }
         let long = format!("https://c/{}", "x".repeat(MAX));
         for bad in [
@@ -447,19 +448,19 @@ mod tests {
             "",
             &long,
         ] {
-            assert!(settings().redirect(bad).is_err(), "{bad}");
+            assert!(oidc.redirect(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn a_provider_in_the_clear_is_refused_at_the_start() {
         let issuer = "http://id.example".to_owned();
-        assert!(Oidc::new(Settings { issuer, ..settings() }).is_err());
+        assert!(provider(Settings { issuer, ..settings() }).is_err());
     }
 
     #[tokio::test]
     async fn bad_requests_are_refused_before_the_provider_is_asked() {
-        let oidc = Oidc::new(Settings { issuer: "https://localhost:1".to_owned(), ..settings() });
+        let oidc = provider(Settings { issuer: "https://localhost:1".to_owned(), ..settings() });
         let oidc = oidc.unwrap();
         let (page, state) = ("https://c/docs", "s".repeat(16));
         let challenge = URL_SAFE_NO_PAD.encode([7; 32]);

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri,
     header::{self, HeaderName},
     uri::Authority,
 };
@@ -70,6 +70,15 @@ impl Origins {
         }
     }
 
+    /// Whether a page is of an origin that is allowed, or under one of our own names.
+    pub fn has_page(&self, page: &Uri) -> bool {
+        let (Some(scheme), Some(authority)) = (page.scheme_str(), page.authority()) else {
+            return false;
+        };
+        let origin = format!("{scheme}://{authority}").to_lowercase();
+        self.allowed.contains(&origin) || self.own.contains(&name_in(authority).to_lowercase())
+    }
+
     /// Whether a page comes from this very port, under one of our names: a stranger's name may be made to lead
     /// here.
     fn is_own<B>(&self, origin: &str, request: &Request<B>) -> bool {
@@ -79,10 +88,14 @@ impl Origins {
         else {
             return false;
         };
-        let name = authority.host().trim_start_matches('[').trim_end_matches(']');
         let is_same = origin.split_once("://").is_some_and(|(_, of)| of == authority.as_str());
-        is_same && self.own.contains(name)
+        is_same && self.own.contains(name_in(&authority))
     }
+}
+
+/// The name or address in an authority, an IPv6 address without its brackets.
+fn name_in(authority: &Authority) -> &str {
+    authority.host().trim_start_matches('[').trim_end_matches(']')
 }
 
 /// The answer to a browser that asks whether a page may ask.

@@ -88,9 +88,8 @@ fn role(text: &str) -> Result<(String, Role), String> {
 }
 
 impl OidcFlags {
-    /// What the library takes, where there is a provider; pages of these origins may be returned to. Errors: the
-    /// secret cannot be read.
-    pub(super) fn settings(&self, origins: Vec<String>) -> anyhow::Result<Option<Settings>> {
+    /// What the library takes, where there is a provider. Errors: the secret cannot be read.
+    pub(super) fn settings(&self) -> anyhow::Result<Option<Settings>> {
         let (Some(issuer), Some(client_id)) = (&self.oidc_issuer, &self.oidc_client_id) else {
             return Ok(None);
         };
@@ -110,8 +109,6 @@ impl OidcFlags {
             roles: self.oidc_roles.clone(),
             lifetime: Duration::from_secs(self.oidc_login_hours * 3_600),
             devices: !self.oidc_no_devices,
-            origins,
-            own_names: Vec::new(),
         }))
     }
 }
