@@ -87,6 +87,32 @@ fn a_build_takes_its_context_and_flags_and_prints_as_it_goes() {
 }
 
 #[test]
+fn a_context_may_be_compressed_and_steps_containers_go_or_stay() {
+    scenario(async |world| {
+        let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;
+        let _tidy = world.tidy(&docker);
+        let dockerfile = format!("FROM {IMAGE}\nCOPY a /a\nRUN cat /a\n");
+        let dir = context(world, &[("Dockerfile", &dockerfile), ("a", "it came through\n")])?;
+        let build = async |flags: &[&str]| {
+            let usual = ["build", "--no-cache", "--network", "none"];
+            dockctl.ok(&[&usual[..], flags, &[text(&dir)?]].concat()).await
+        };
+        let removed = "Removing intermediate container";
+        let said = build(&["--compress"]).await?;
+        ensure!(said.contains("\nit came through\n") && said.contains(removed), "{said}");
+        let said = build(&["--rm=false", "--force-rm"]).await?;
+        ensure!(said.contains(removed), "{said}");
+        let said = build(&["--rm=false"]).await?;
+        ensure!(!said.contains(removed), "{said}");
+        let left = said.lines().filter_map(|line| line.split_once("Running in "));
+        let left: Vec<_> = left.map(|(_, id)| id.trim()).collect();
+        ensure!(left.len() == 1, "{said}");
+        docker.cli(&["rm", left[0]]).await?;
+        Ok(())
+    });
+}
+
+#[test]
 fn a_dockerfile_or_an_archive_may_come_by_stdin() {
     scenario(async |world| {
         let (_controller, _agent, docker, dockctl) = world.one_host("web-1").await?;

@@ -360,10 +360,10 @@ pub(crate) struct BuildLimits {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     pub(crate) rm: bool,
-    /// Remove them after a failure, too, as is done anyway.
+    /// Remove them whatever --rm says.
     #[arg(long)]
     pub(crate) force_rm: bool,
-    /// For docker's sake: what goes over the link is not compressed.
+    /// Compress the context with gzip on its way, for a slow line.
     #[arg(long)]
     pub(crate) compress: bool,
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{Chain, Cursor, Read},
+    io::{self, Chain, Cursor, Read, Write},
     path::Path,
 };
 
@@ -10,6 +10,7 @@ use bytes::Bytes;
 use dockctl_api::v1::{
     BuildImageRequest, BuildOptions, RegistryLogin, image_service_client::ImageServiceClient,
 };
+use flate2::{Compression, write::GzEncoder};
 use futures_util::{StreamExt as _, stream::BoxStream};
 
 use super::{Ctx, Show, host};
@@ -62,7 +63,7 @@ pub(crate) async fn run(ctx: &Ctx, args: Build) -> Result<()> {
         security_options: args.limits.security_opt,
         cgroup_parent: args.limits.cgroup_parent,
         isolation: args.limits.isolation,
-        keep_containers: !args.limits.rm,
+        keep_containers: !args.limits.rm && !args.limits.force_rm,
     };
     let meter = Meter::new(ctx.term, &format!("sending the context to {agent}"), None, args.quiet);
     let pieces = meter
@@ -121,8 +122,18 @@ fn source(args: &Build) -> Result<Source> {
         Context::of_dir(&args.path, args.file.as_deref())?
     };
     let (name, text) = (context.dockerfile.clone(), context.text.clone());
-    let pieces = pipe::produce(move |out| context.write(out))?.boxed();
+    let compress = args.limits.compress;
+    let pieces = pipe::produce(move |out| write(&context, compress, out))?.boxed();
     Ok(Source { pieces, dockerfile: name, text })
+}
+
+fn write(context: &Context, compress: bool, out: impl Write) -> io::Result<()> {
+    if !compress {
+        return context.write(out);
+    }
+    let mut zipped = GzEncoder::new(out, Compression::default());
+    context.write(&mut zipped)?;
+    zipped.finish().map(drop)
 }
 
 fn dockerfile(from: impl Read) -> Result<Vec<u8>> {
@@ -158,8 +169,6 @@ async fn logins(dockerfile: &[u8], args: &[String]) -> Result<Vec<RegistryLogin>
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use super::*;
 
     #[test]
@@ -167,6 +176,17 @@ mod tests {
         assert_eq!(argument("A=1").as_deref(), Some("A=1"));
         assert_eq!(argument("CARGO_PKG_NAME").as_deref(), Some("CARGO_PKG_NAME=dockctl"));
         assert_eq!(argument("NO_SUCH_VARIABLE_AT_ALL"), None);
+    }
+
+    #[test]
+    fn a_compressed_context_is_the_same_and_smaller() {
+        let context = Context::of_text(b"FROM scratch".to_vec(), None).unwrap();
+        let [mut plain, mut zipped, mut again] = [const { Vec::new() }; 3];
+        write(&context, false, &mut plain).unwrap();
+        write(&context, true, &mut zipped).unwrap();
+        assert!(is_archive(&zipped) && zipped.len() < plain.len() / 2, "{}", zipped.len());
+        flate2::read::GzDecoder::new(&zipped[..]).read_to_end(&mut again).unwrap();
+        assert_eq!(again, plain);
     }
 
     #[test]
