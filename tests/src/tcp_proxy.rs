@@ -16,8 +16,8 @@ use tokio::{
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Mode {
     Open,
-    /// Connections stay, no byte moves.
-    Stalled,
+    /// Connections stay and move this many bytes each way; then no byte moves.
+    Stalled(usize),
     /// New connections are closed at once.
     Refusing,
 }
@@ -70,7 +70,12 @@ impl TcpProxy {
 
     /// Keeps every connection open and moves no byte, as a dead network does.
     pub fn stall(&self) {
-        self.state.send_modify(|s| s.mode = Mode::Stalled);
+        self.stall_after(0);
+    }
+
+    /// The same once a connection has moved that many bytes in a direction, up to a read of 64 KiB more.
+    pub fn stall_after(&self, bytes: usize) {
+        self.state.send_modify(|s| s.mode = Mode::Stalled(bytes));
     }
 
     /// Closes every connection and lets no new one through.
@@ -115,28 +120,35 @@ async fn pump(
     generation: u64,
 ) -> Result<()> {
     let mut buffer = vec![0; 64 * 1024];
+    let mut moved = 0;
     loop {
         tokio::select! {
             n = from.read(&mut buffer) => match n? {
                 0 => return Ok(()),
                 n => {
                     // What was read as a stall began is held like the rest.
-                    if !may_pass(&mut state, generation).await? {
+                    if !may_pass(&mut state, generation, moved).await? {
                         return Ok(());
                     }
                     to.write_all(&buffer[..n]).await?;
+                    moved += n;
                 }
             },
             changed = state.changed() => changed?,
         }
-        if !may_pass(&mut state, generation).await? {
+        if !may_pass(&mut state, generation, moved).await? {
             return Ok(());
         }
     }
 }
 
-/// Waits while stalled; false when connections of this generation are closed.
-async fn may_pass(state: &mut watch::Receiver<State>, generation: u64) -> Result<bool> {
-    let now = *state.wait_for(|s| s.mode != Mode::Stalled || s.generation != generation).await?;
+/// Waits while a connection that has moved so many bytes is stalled; false when those of this generation are closed.
+async fn may_pass(
+    state: &mut watch::Receiver<State>,
+    generation: u64,
+    moved: usize,
+) -> Result<bool> {
+    let stalled = |s: &State| matches!(s.mode, Mode::Stalled(most) if moved >= most);
+    let now = *state.wait_for(|s| !stalled(s) || s.generation != generation).await?;
     Ok(now.generation == generation)
 }

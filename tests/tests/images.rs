@@ -3,7 +3,9 @@
 use std::{fs, io::Write as _};
 
 use anyhow::{Context, Result, ensure};
-use dockctl_tests::{Docker, IMAGE, LONG, Process, REGISTRY_LOGIN, World, await_until, scenario};
+use dockctl_tests::{
+    Docker, IMAGE, LONG, Process, REGISTRY_LOGIN, Screen, TcpProxy, World, await_until, scenario,
+};
 use serde_json::Value;
 
 /// A tar archive with one file in it.
@@ -331,6 +333,42 @@ fn a_pull_on_many_hosts_is_summed_up() {
             ensure!(said.stderr.contains(host), "{host} {}", said.stderr);
         }
         dockctl.run(&["pull", "--on", "zz-*", &image]).await?.failed(4)?;
+        Ok(())
+    });
+}
+
+#[test]
+fn a_pull_on_many_hosts_shows_how_far_each_is() {
+    scenario(async |world| {
+        let controller = world.controller().await?;
+        let _web_1 = world.agent(&controller, "web-1").await?;
+        let _web_2 = world.agent(&controller, "web-2").await?;
+        let dockctl = controller.dockctl().await?;
+        let docker = world.docker();
+        let _tidy = world.tidy(&docker);
+        let registry = world.registry(false).await?;
+        let line = TcpProxy::start(registry.address).await?;
+        let image = format!("{}/{}:1", line.address(), world.own("far"));
+        let tar = world.dir("layer")?.join("a.tar");
+        fs::write(&tar, archive(world, 20_000_000).await?)?;
+        docker.cli(&["import", tar.to_str().context("UTF-8")?, &image]).await?;
+        docker.cli(&["push", "-q", &image]).await?;
+        docker.cli(&["rmi", &image]).await?;
+
+        line.stall_after(8_000_000);
+        let command = dockctl.command(&["pull", "--on", "web-*", &image])?;
+        let screen = Screen::start(world, &command).await?;
+        for host in ["web-1: 0 of 1 layers [", "web-2: 0 of 1 layers ["] {
+            screen.shows(host, |text| text.contains(host) && text.contains("/20.01MB")).await?;
+        }
+        line.resume();
+        let text = screen.shows("the end", |text| text.contains("ended with 0")).await?;
+        ensure!(text.contains("pulled 2 of 2") && !text.contains("of 1 layers"), "{text}");
+        for host in ["web-1", "web-2"] {
+            ensure!(text.lines().filter(|line| *line == host).count() == 1, "{text}");
+            let status = format!("{host}: ");
+            ensure!(text.lines().filter(|line| line.starts_with(&status)).count() == 1, "{text}");
+        }
         Ok(())
     });
 }

@@ -12,7 +12,7 @@ use super::{AT_ONCE, Ctx};
 use crate::{
     args::{Format, Many},
     error::{Error, Exit, Result},
-    output::{self, clean, human},
+    output::{self, clean, human, spinner},
     refs::Ref,
     resolve::{self, Target},
     select::{self, Selection},
@@ -62,7 +62,7 @@ where
     Fut: Future<Output = Result<()>>,
 {
     let run = &run;
-    let results = all(ctx, refs, at_once, verb, |wanted| one(ctx, wanted, run)).await?;
+    let results = all(ctx, refs, at_once, verb, &Vec::new, |wanted| one(ctx, wanted, run)).await?;
     fail(ctx, failures(results))
 }
 
@@ -85,7 +85,7 @@ where
         // Not explained further: that would be calls for each of hundreds.
         async { run(target).await.map_err(|error| error.about(shown)) }
     };
-    let results = all(ctx, &picked, at_once, verb, one).await?;
+    let results = all(ctx, &picked, at_once, verb, &Vec::new, one).await?;
     if !picked.is_empty() {
         let failed = results.iter().filter(|result| result.is_err()).count();
         ctx.term.notice(&summary(verb, picked.len(), failed));
@@ -93,12 +93,13 @@ where
     fail(ctx, failures(results)).map_err(of_a_selection)
 }
 
-/// Does a verb on hosts that were selected, and sums up.
+/// Does a verb on hosts that were selected, and sums up. Meanwhile a person sees what `parts` says.
 pub(super) async fn on_hosts<'i, I, F, Fut>(
     ctx: &Ctx,
     hosts: &'i [I],
     at_once: usize,
     verb: &Verb,
+    parts: &dyn Fn() -> Vec<String>,
     run: F,
 ) -> Result<()>
 where
@@ -106,7 +107,7 @@ where
     F: Fn(&'i I) -> Fut,
     Fut: Future<Output = Result<()>>,
 {
-    let results = all(ctx, hosts, at_once, verb, run).await?;
+    let results = all(ctx, hosts, at_once, verb, parts, run).await?;
     let failed = results.iter().filter(|result| result.is_err()).count();
     ctx.term.notice(&summary(verb, hosts.len(), failed));
     fail(ctx, failures(results)).map_err(of_a_selection)
@@ -193,6 +194,7 @@ async fn all<'i, I, F, Fut>(
     items: &'i [I],
     at_once: usize,
     verb: &Verb,
+    parts: &dyn Fn() -> Vec<String>,
     run: F,
 ) -> Result<Vec<Result<()>>>
 where
@@ -208,7 +210,7 @@ where
             printed = output::print(format!("{item}\n").as_bytes());
         }
     };
-    let results = each_item(ctx, items, at_once, run, done).await;
+    let results = each_item(ctx, items, at_once, parts, run, done).await;
     if !table {
         let told = items.iter().zip(&results).map(|(item, x)| told(verb.name, item, x));
         ctx.print_document(&Value::Array(told.collect()))?;
@@ -245,7 +247,7 @@ where
     Fut: Future<Output = Result<T>>,
 {
     let run = &run;
-    each_item(ctx, refs, AT_ONCE, |wanted| one(ctx, wanted, run), done).await
+    each_item(ctx, refs, AT_ONCE, &Vec::new, |wanted| one(ctx, wanted, run), done).await
 }
 
 /// Runs many items, some at a time; the results are in the order of the items.
@@ -253,6 +255,7 @@ async fn each_item<'i, I, T, F, Fut>(
     ctx: &Ctx,
     items: &'i [I],
     at_once: usize,
+    parts: &dyn Fn() -> Vec<String>,
     run: F,
     mut done: impl FnMut(&I, &Result<T>),
 ) -> Vec<Result<T>>
@@ -269,7 +272,7 @@ where
         [one] => format!("waiting for {one}"),
         many => format!("waiting for all {}", many.len()),
     };
-    while let Some((index, result)) = ctx.wait(&what, running.next()).await {
+    while let Some((index, result)) = spinner::wait(ctx.term, &what, parts, running.next()).await {
         done(&items[index], &result);
         results[index] = Some(result);
     }

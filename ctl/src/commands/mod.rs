@@ -65,7 +65,7 @@ pub(crate) struct Ctx {
 impl Ctx {
     /// Waits, with a sign of life on a terminal.
     fn wait<T>(&self, what: &str, work: impl Future<Output = T>) -> impl Future<Output = T> {
-        spinner::wait(self.term, what, Box::pin(work))
+        spinner::wait(self.term, what, &Vec::new, Box::pin(work))
     }
 
     /// Finds what a reference stands for.

@@ -55,6 +55,11 @@ impl Term {
         let _ = io::stderr().write_all(format!("{text}\n").as_bytes());
     }
 
+    /// The same in place of what is being redrawn there.
+    pub(crate) fn notice_over(&self, text: &str) {
+        self.notice(&format!("{}{text}", if self.err { spinner::CLEAR } else { "" }));
+    }
+
     /// Asks on stderr and reads one line from stdin; None at its end.
     pub(crate) fn ask(&self, question: &str) -> io::Result<Option<String>> {
         let mut err = io::stderr();
@@ -66,10 +71,16 @@ impl Term {
     }
 }
 
+/// How many columns and lines a terminal has; 80 and 24 where it does not say.
+fn size(terminal: impl AsFd) -> (usize, usize) {
+    let size = rustix::termios::tcgetwinsize(terminal).ok();
+    let told = |size: Option<u16>, usual| size.filter(|n| *n > 0).map_or(usual, usize::from);
+    (told(size.map(|size| size.ws_col), 80), told(size.map(|size| size.ws_row), 24))
+}
+
 /// How many columns a terminal has; 80 where it does not say.
 fn columns(terminal: impl AsFd) -> usize {
-    let size = rustix::termios::tcgetwinsize(terminal);
-    size.ok().map(|size| size.ws_col.into()).filter(|columns| *columns > 0).unwrap_or(80)
+    size(terminal).0
 }
 
 /// Writes all of a command's data on stdout at once.

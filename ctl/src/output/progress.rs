@@ -94,13 +94,14 @@ fn line(progress: &Progress) -> String {
     match (progress.current, progress.total) {
         (0, 0) => head,
         (current, 0) => format!("{head} {}", human::decimal_size(current, 4)),
-        (current, total) => format!(
-            "{head} {} {}/{}",
-            bar(current, total),
-            human::decimal_size(current.min(total), 4),
-            human::decimal_size(total, 4)
-        ),
+        (current, total) => format!("{head} {}", amount(current, total)),
     }
+}
+
+/// How much of all, as a bar and in bytes.
+pub(crate) fn amount(current: u64, total: u64) -> String {
+    let size = |bytes| human::decimal_size(bytes, 4);
+    format!("{} {}/{}", bar(current, total), size(current.min(total)), size(total))
 }
 
 /// A bar as docker draws it.
@@ -206,14 +207,10 @@ impl Line {
     fn text(&self, width: usize) -> String {
         let seconds = self.begun.elapsed().as_secs_f64().max(0.001);
         let rate = human::decimal_size((self.bytes as f64 / seconds) as u64, 3);
-        let size = |bytes| human::decimal_size(bytes, 4);
         let numbers = match self.total {
-            Some(total) if total > 0 => {
-                // An archive has more bytes than what is in it.
-                let done = size(self.bytes.min(total));
-                format!("{} {done}/{} {rate}/s", bar(self.bytes, total), size(total))
-            }
-            _ => format!("{} {rate}/s", size(self.bytes)),
+            // An archive has more bytes than what is in it.
+            Some(total) if total > 0 => format!("{} {rate}/s", amount(self.bytes, total)),
+            _ => format!("{} {rate}/s", human::decimal_size(self.bytes, 4)),
         };
         let what = shorten(&self.what, width.saturating_sub(numbers.len() + 1).max(SHORT));
         cut(&format!("{what} {numbers}"), width)

@@ -4,6 +4,7 @@ pub(crate) mod archive;
 pub(crate) mod build;
 pub(crate) mod history;
 pub(crate) mod pull;
+mod pulls;
 mod transfer;
 
 use dockctl_api::v1::{

@@ -10,7 +10,7 @@ use dockctl_api::v1::{
     Progress, PullImageRequest, PushImageRequest, image_service_client::ImageServiceClient,
 };
 
-use super::{Ctx, Show, host};
+use super::{Ctx, Show, host, pulls::Pulls};
 use crate::{
     args::images::{Pull, Push},
     commands::many::{self, Verb},
@@ -49,9 +49,9 @@ pub(crate) async fn pull(ctx: &Ctx, args: Pull) -> Result<()> {
 async fn pull_many(ctx: &Ctx, args: &Pull) -> Result<()> {
     let looking = Hosts::names(&ctx.session, args.on.as_ref());
     let hosts = ctx.wait("looking for the agents", looking).await?;
-    let request = &pull_request(args).await?;
-    many::on_hosts(ctx, &hosts, args.parallel.into(), &PULL, |agent| async move {
-        pull_told(ctx, agent, request, args.quiet).await
+    let (request, pulls) = (&pull_request(args).await?, &Pulls::new(args.quiet));
+    many::on_hosts(ctx, &hosts, args.parallel.into(), &PULL, &|| pulls.lines(), |agent| {
+        pull_told(ctx, pulls, agent, clean(agent), request)
     })
     .await
 }
@@ -80,27 +80,40 @@ async fn pull_selected(ctx: &Ctx, args: &Pull) -> Result<()> {
     }
     let all: BTreeSet<_> = found.into_iter().map(|c| (c.agent, c.image)).collect();
     let all: Vec<_> = all.into_iter().map(|(agent, image)| Wanted { agent, image }).collect();
-    many::on_hosts(ctx, &all, args.parallel.into(), &PULL, |wanted| async move {
+    let pulls = &Pulls::new(args.quiet);
+    let at_once = args.parallel.into();
+    many::on_hosts(ctx, &all, at_once, &PULL, &|| pulls.lines(), |wanted| async move {
         let request = PullImageRequest {
             image: wanted.image.clone(),
             platform: args.platform.clone(),
             login: registry::login(&wanted.image).await?,
             ..PullImageRequest::default()
         };
-        pull_told(ctx, &wanted.agent, &request, args.quiet).await
+        pull_told(ctx, pulls, &wanted.agent, wanted.to_string(), &request).await
     })
     .await
 }
 
-/// Pulls an image on one of several hosts, and says in a line what came of it.
-async fn pull_told(ctx: &Ctx, agent: &str, request: &PullImageRequest, quiet: bool) -> Result<()> {
+/// Pulls an image on one of several hosts: says meanwhile in the line of `what` how far it is, and at last what came
+/// of it.
+async fn pull_told(
+    ctx: &Ctx,
+    pulls: &Pulls,
+    agent: &str,
+    what: String,
+    request: &PullImageRequest,
+) -> Result<()> {
+    pulls.told(&what, &Progress::default());
     let pulled = pull_one(ctx, agent, request, async |progress| {
-        if let Some(status) = progress.status.strip_prefix("Status: ").filter(|_| !quiet) {
-            ctx.term.notice(&format!("{}: {}", clean(agent), clean(status)));
+        if let Some(status) = progress.status.strip_prefix("Status: ").filter(|_| !pulls.quiet) {
+            ctx.term.notice_over(&format!("{}: {}", clean(agent), clean(status)));
         }
+        pulls.told(&what, &progress);
         Ok(())
     });
-    pulled.await.map_err(|error| error.about(clean(agent)))
+    let pulled = pulled.await;
+    pulls.ended(&what);
+    pulled.map_err(|error| error.about(clean(agent)))
 }
 
 /// What a pull asks for, for any agent, with the login that it needs.
