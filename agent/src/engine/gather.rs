@@ -5,7 +5,7 @@
 //! meanwhile.
 
 use std::{
-    io::{self, ErrorKind, Read},
+    io::{self, ErrorKind, IoSlice, Read},
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -185,6 +185,19 @@ where
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.waiting()?.poll_write(cx, data)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.waiting()?.poll_write_vectored(cx, pieces)
+    }
+
+    /// As TCP and Unix sockets are.
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -4,7 +4,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use tokio::{
     io::AsyncWriteExt as _,
     time::{timeout, timeout_at},
@@ -45,14 +45,11 @@ impl Upload {
     }
 
     /// Sends a piece, which is not empty.
-    pub(super) async fn send(&mut self, piece: &Bytes) -> Result<(), Fault> {
+    pub(super) async fn send(&mut self, piece: Bytes) -> Result<(), Fault> {
         let head = format!("{:x}\r\n", piece.len());
-        let io = &mut self.0.io;
-        let sent = timeout(STALL, async {
-            io.write_all(head.as_bytes()).await?;
-            io.write_all(piece).await?;
-            io.write_all(b"\r\n").await
-        });
+        // In one write: each wakes the engine.
+        let mut chunk = head.as_bytes().chain(piece).chain(&b"\r\n"[..]);
+        let sent = timeout(STALL, self.0.io.write_all_buf(&mut chunk));
         let sent = sent.await.unwrap_or(Err(io::ErrorKind::TimedOut.into()));
         self.sent(sent).await
     }
