@@ -34,6 +34,11 @@ pub mod link {
 /// Every .proto file with its comments and imports, serialized; what reflection serves.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
+/// How much of a stream of bytes goes into one message, bytes: with all that frames it on its way still one HTTP/2
+/// frame of 64 KiB and four TLS records, where a few bytes more would each time make another of both. A multiple of
+/// a tar archive's blocks.
+pub const PIECE: usize = (64 << 10) - 512;
+
 /// The version of this workspace.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 

@@ -20,9 +20,8 @@ use crate::{
     output::clean,
 };
 
-/// The size of a piece, bytes: a multiple of a tar block, so that no header is cut, and less than the 1 MiB
-/// that a message may have.
-pub(crate) const PIECE: usize = 256 * 1024;
+/// The size of a piece, bytes: of some messages, so that the threads wake each other less often.
+pub(crate) const PIECE: usize = 4 * dockctl_api::PIECE;
 /// Pieces under way at most.
 const QUEUE: usize = 4;
 
@@ -122,7 +121,7 @@ impl Write for Pieces {
     }
 }
 
-/// What `work` makes, in a thread of its own. It ends only when `work` has done all.
+/// What `work` makes, in a thread of its own, each piece for one message. It ends only when `work` has done all.
 pub(crate) fn produce(
     work: impl FnOnce(&mut Pieces) -> io::Result<()> + Send + 'static,
 ) -> io::Result<impl Stream<Item = Result<Bytes>> + Send + 'static> {
@@ -134,14 +133,21 @@ pub(crate) fn produce(
         out.finish(result);
     })?;
     let failed = |why: &str| Error::new(Exit::Failed, clean(why));
-    Ok(futures_util::stream::unfold(Some(pieces), move |pieces| async move {
+    let begin = (Bytes::new(), Some(pieces));
+    Ok(futures_util::stream::unfold(begin, move |(mut left, pieces)| async move {
         let mut pieces = pieces?;
-        match pieces.recv().await {
-            Some(Ok(Some(piece))) => Some((Ok(piece), Some(pieces))),
-            Some(Ok(None)) => None,
-            Some(Err(error)) => Some((Err(failed(&error.to_string())), None)),
-            None => Some((Err(failed("the reading thread has failed")), None)),
+        if left.is_empty() {
+            left = match pieces.recv().await {
+                Some(Ok(Some(piece))) => piece,
+                Some(Ok(None)) => return None,
+                Some(Err(error)) => return Some((Err(failed(&error.to_string())), (left, None))),
+                None => {
+                    return Some((Err(failed("the reading thread has failed")), (left, None)));
+                }
+            };
         }
+        let message = left.split_to(left.len().min(dockctl_api::PIECE));
+        Some((Ok(message), (left, Some(pieces))))
     }))
 }
 
@@ -253,7 +259,8 @@ mod tests {
         let data: Vec<u8> = (0..3 * PIECE + 5).map(|n| (n % 251) as u8).collect();
         let pieces = read(io::Cursor::new(data.clone())).unwrap();
         let pieces: Vec<Bytes> = pieces.map(|p| p.unwrap()).collect().await;
-        assert!(pieces.iter().all(|p| p.len() <= PIECE));
+        assert!(pieces.iter().all(|p| p.len() <= dockctl_api::PIECE));
+        assert_eq!(pieces.len(), 3 * 4 + 1);
         assert_eq!(pieces.concat(), data);
 
         let failing = produce(|out| {

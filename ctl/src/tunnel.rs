@@ -15,8 +15,9 @@ use std::{
 };
 
 use bytes::BytesMut;
-use dockctl_api::v1::{
-    ConnectDockerRequest, ConnectDockerResponse, docker_service_client::DockerServiceClient,
+use dockctl_api::{
+    PIECE,
+    v1::{ConnectDockerRequest, ConnectDockerResponse, docker_service_client::DockerServiceClient},
 };
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::{
@@ -40,8 +41,6 @@ const MAX_CONNECTIONS: usize = 256;
 const LEAVING: Duration = Duration::from_secs(2);
 /// Messages on their way up.
 const QUEUE: usize = 2;
-/// The largest piece that is sent, bytes.
-const PIECE: usize = 128 << 10;
 /// The largest message that comes, bytes: a piece of 1 MiB and its frame.
 const MAX_MESSAGE: usize = (1 << 20) + 1024;
 /// How much of a request is read before it is told that there is no way to the host, bytes.

@@ -1,9 +1,12 @@
 //! Files out of and into containers: the engine's archive calls, with `tar_check` between them and the caller.
 //! Called by `serve::copy`. Both directions hold one piece at a time and read on only when it has gone.
 
+use std::io;
+
 use base64::Engine as _;
 use bytes::{Bytes, BytesMut};
 use dockctl_api::{
+    PIECE,
     error::{bad_field, reason, status},
     v1::PathStat,
 };
@@ -24,8 +27,8 @@ const HEAD: &str = "HEAD /containers/{id}/archive";
 const GET: &str = "GET /containers/{id}/archive";
 const PUT: &str = "PUT /containers/{id}/archive";
 
-/// The largest piece that is handed on, bytes.
-const PIECE: usize = 256 << 10;
+/// How much is read ahead, bytes.
+const AHEAD: usize = 4 * PIECE;
 /// The longest path, bytes: Linux's PATH_MAX.
 const MAX_PATH: usize = 4096;
 
@@ -162,6 +165,13 @@ impl Reader {
     async fn next(&mut self) -> Result<Option<Bytes>, Status> {
         loop {
             let buffer = &mut self.raw.buffer;
+            if buffer.len() < PIECE && !self.ended {
+                if buffer.capacity() - buffer.len() < PIECE {
+                    buffer.reserve(AHEAD);
+                }
+                self.fill_up()?;
+            }
+            let buffer = &mut self.raw.buffer;
             let here = buffer.len().min(PIECE);
             let passed = self
                 .check
@@ -180,21 +190,25 @@ impl Reader {
         }
     }
 
-    /// Waits for data, then takes what more is there already, up to a piece.
+    /// Waits for more.
     async fn fill(&mut self) -> Result<(), Status> {
-        let mut read = Some(self.raw.fill().await);
-        while let Some(result) = read {
-            match result {
-                Ok(0) => self.ended = true,
-                Ok(_) if self.raw.buffer.len() < PIECE => {
-                    read = self.raw.fill().now_or_never();
-                    continue;
-                }
-                Ok(_) => {}
-                Err(e) => return Err(self.fault(&lost(&e))),
-            }
-            break;
+        let read = self.raw.fill().await;
+        self.has_read(read)
+    }
+
+    /// Takes what more is there already.
+    fn fill_up(&mut self) -> Result<(), Status> {
+        while self.raw.buffer.len() < AHEAD
+            && !self.ended
+            && let Some(read) = self.raw.fill().now_or_never()
+        {
+            self.has_read(read)?;
         }
+        Ok(())
+    }
+
+    fn has_read(&mut self, read: io::Result<usize>) -> Result<(), Status> {
+        self.ended = read.map_err(|e| self.fault(&lost(&e)))? == 0;
         Ok(())
     }
 
@@ -232,9 +246,9 @@ impl Writer {
             return Ok(());
         }
         let sent = match &mut self.upload {
-            Some(upload) => upload.send(&passed).await,
+            Some(upload) => upload.send(passed).await,
             none => match Upload::open(&self.engine.wire, &self.url).await {
-                Ok(upload) => none.insert(upload).send(&passed).await,
+                Ok(upload) => none.insert(upload).send(passed).await,
                 Err(fault) => Err(fault),
             },
         };

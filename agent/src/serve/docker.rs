@@ -1,8 +1,9 @@
 //! DockerService: a connection of a Docker client, as a pipe to the engine's tunnel.
 
 use bytes::BytesMut;
-use dockctl_api::v1::{
-    ConnectDockerRequest, ConnectDockerResponse, docker_service_server::DockerService,
+use dockctl_api::{
+    PIECE,
+    v1::{ConnectDockerRequest, ConnectDockerResponse, docker_service_server::DockerService},
 };
 use dockctl_link::agent::CallContext;
 use futures_util::{StreamExt as _, stream};
@@ -15,8 +16,6 @@ use crate::engine::Caller;
 
 /// What is buffered of a connection each way, bytes.
 const BUFFER: usize = 256 << 10;
-/// The largest piece that is sent, bytes.
-const PIECE: usize = 128 << 10;
 
 #[tonic::async_trait]
 impl DockerService for Agent {

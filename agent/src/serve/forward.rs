@@ -5,6 +5,7 @@ use std::io;
 
 use bytes::{Bytes, BytesMut};
 use dockctl_api::{
+    PIECE,
     error::{bad_field, reason, status},
     v1::{ForwardPortRequest, ForwardPortResponse, forward_service_server::ForwardService},
 };
@@ -17,9 +18,6 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{Agent, ResponseStream};
-
-/// The largest piece, bytes: with all that frames it, one HTTP/2 frame of the link.
-const PIECE: usize = (64 << 10) - 64;
 
 #[tonic::async_trait]
 impl ForwardService for Agent {

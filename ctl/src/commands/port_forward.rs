@@ -7,8 +7,9 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use dockctl_api::v1::{
-    ForwardPortRequest, ForwardPortResponse, forward_service_client::ForwardServiceClient,
+use dockctl_api::{
+    PIECE,
+    v1::{ForwardPortRequest, ForwardPortResponse, forward_service_client::ForwardServiceClient},
 };
 use serde_json::json;
 use tokio::{
@@ -37,8 +38,6 @@ use crate::{
 
 /// Messages on their way up.
 const QUEUE: usize = 1;
-/// The largest piece, bytes: with all that frames it, one HTTP/2 frame of the link.
-const PIECE: usize = (64 << 10) - 64;
 
 /// `dockctl port-forward REF [LOCAL:]PORT...`.
 pub(crate) async fn run(ctx: &Ctx, args: PortForward) -> Result<()> {
