@@ -48,7 +48,7 @@ pub(crate) async fn run(bench: &Bench) -> Result<Vec<Figure>> {
         std::array::from_fn(|_| Series::default());
     fleet.agent.forget_peak()?;
     fleet.controller.daemon.forget_peak()?;
-    for _ in 0..bench.pick(3, 1) {
+    for _ in 0..bench.pick(7, 1) {
         docker_out.push(speed(out(docker(), None).await?));
         dockctl_out.push(speed(out(dockctl()?, None).await?));
         docker_in.push(speed(into(docker(), &archive).await?));
