@@ -9,7 +9,7 @@ use dockctl_tests::{Dockctl, Docker, IMAGE, LONG, World, await_until, scenario};
 /// Clears the screen, sets the title, and clears again with a control character of C1.
 const EVIL: &str = "\x1b[2J\x1b]0;x\x07\u{9b}2Jevil";
 
-/// Runs dockctl on a terminal, and fails where anything but its own redrawing of a line reaches it.
+/// Runs dockctl on a terminal, and fails where anything but its own redrawing of lines reaches it.
 async fn shown(dockctl: &Dockctl<'_>, arguments: &[&str]) -> Result<String> {
     let arguments = [&["--no-color"], arguments].concat();
     let output = dockctl.on_a_terminal(&arguments, "", true).await?;
@@ -18,7 +18,8 @@ async fn shown(dockctl: &Dockctl<'_>, arguments: &[&str]) -> Result<String> {
     let mut parts = text.split('\x1b');
     plain.push_str(parts.next().unwrap_or_default());
     for part in parts {
-        let own = part.strip_prefix("[2K").or_else(|| part.strip_prefix("[K")).or_else(|| {
+        let cleared = ["[2K", "[K", "[J"].into_iter().find_map(|own| part.strip_prefix(own));
+        let own = cleared.or_else(|| {
             let moved = part.strip_prefix('[')?.trim_start_matches(|c: char| c.is_ascii_digit());
             moved.strip_prefix(['A', 'B'])
         });

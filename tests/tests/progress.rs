@@ -21,7 +21,7 @@ async fn errors_of(dockctl: &Dockctl<'_>, arguments: &[&str], out: &str) -> Resu
     let text = String::from_utf8(output.stdout)?;
     ensure!(output.status.success(), "{arguments:?}: {text}");
     for line in text.split(['\r', '\n']) {
-        let line = line.replace("\x1b[2K", "").replace("\x1b[K", "");
+        let line = line.replace("\x1b[2K", "").replace("\x1b[K", "").replace("\x1b[J", "");
         ensure!(!line.contains('\x1b'), "{arguments:?} sends {line:?}");
         // One that fills the last column would already wrap.
         ensure!(line.starts_with("Success") || line.chars().count() < 80, "it wraps: {line:?}");

@@ -49,7 +49,7 @@ impl Pulls {
 
 impl Layers {
     fn told(&mut self, progress: &Progress) {
-        // A tag's message has an id, too, and so has a host that tells nothing yet.
+        // A tag's message has an id, too.
         if progress.id.is_empty() || progress.status.starts_with("Pulling from") {
             return;
         }
