@@ -86,7 +86,9 @@ fn top_sorts_filters_follows_logs_and_stops() {
         // A shell in it has the terminal, and gives it back.
         screen.keys(&["e"]).await?;
         screen.shows("a prompt", |text| text.contains("/ #") && !text.contains("q quit")).await?;
-        screen.keys(&["echo in-$((40+2)) of $(stty size)", "Enter"]).await?;
+        // The engine is told the size when the shell has begun.
+        let sized = "until stty size; do :; done 2>&- >&-; echo in-$((40+2)) of $(stty size)";
+        screen.keys(&[sized, "Enter"]).await?;
         screen.shows("what it says", |text| text.contains("in-42 of 24 80")).await?;
         screen.keys(&["exit", "Enter"]).await?;
         let text = screen
